@@ -1,0 +1,31 @@
+//! Glassbloom's own test vectors, and where to find the ones that others wrote.
+//!
+//! Vectors nobody here wrote lie beside the checkout in `../shared/vectors`; they are used when present and
+//! never copied. A test that cannot run calls [`skipped`], which is a failure where nothing may be skipped.
+
+use std::path::{Path, PathBuf};
+
+/// The repository's root folder.
+pub fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("testdata lies in the repository").to_path_buf()
+}
+
+/// A file of this project's own vectors, below `testdata/`.
+pub fn vector(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+/// The folder of vectors that others wrote, when it lies beside the checkout.
+pub fn shared_vectors() -> Option<PathBuf> {
+    let folder = repository().parent()?.join("shared/vectors");
+    folder.is_dir().then_some(folder)
+}
+
+/// Says on standard error that a test was skipped and why.
+///
+/// # Panics
+/// When `GLASSBLOOM_REQUIRE_ALL=1`: there, a skip is a failure.
+pub fn skipped(why: &str) {
+    assert!(std::env::var_os("GLASSBLOOM_REQUIRE_ALL").is_none_or(|v| v != "1"), "skipped, but GLASSBLOOM_REQUIRE_ALL=1: {why}");
+    eprintln!("skipped: {why}");
+}
