@@ -22,6 +22,7 @@ pub mod api;
 pub mod bundle;
 pub mod cbor;
 pub mod checkpoint;
+pub mod curve;
 pub mod leaf;
 pub mod merkle;
 pub mod note;
