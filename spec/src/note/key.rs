@@ -1,0 +1,246 @@
+//! Verifier keys ("vkeys") and the messages that are signed.
+
+use core::{fmt, str::FromStr};
+
+use base64::{Engine, prelude::BASE64_STANDARD};
+
+use super::{SignatureLine, ed25519, is_key_name, mldsa};
+use crate::{checkpoint::TreeHead, hash::Hash, id::UnixSeconds};
+
+/// A signature algorithm together with the message it signs, by its type byte. `[c2sp.org/signed-note]`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Algorithm {
+    /// A log's Ed25519 signature over the note's text.
+    Ed25519 = 0x01,
+    /// A witness's Ed25519 cosignature with a timestamp.
+    CosignatureEd25519 = 0x04,
+    /// An ML-DSA-44 signature with a timestamp, by a witness or, with the time left zero, by a log.
+    MlDsa44 = 0x06,
+}
+
+impl Algorithm {
+    pub(super) const fn from_byte(byte: u8) -> Option<Self> {
+        match byte {
+            0x01 => Some(Self::Ed25519),
+            0x04 => Some(Self::CosignatureEd25519),
+            0x06 => Some(Self::MlDsa44),
+            _ => None,
+        }
+    }
+
+    /// Whether a log may sign its checkpoints with it.
+    pub const fn is_for_logs(self) -> bool {
+        matches!(self, Self::Ed25519 | Self::MlDsa44)
+    }
+
+    /// Whether a witness may cosign with it.
+    pub const fn is_for_witnesses(self) -> bool {
+        matches!(self, Self::CosignatureEd25519 | Self::MlDsa44)
+    }
+
+    /// The bytes of a line's signature, with the timestamp if there is one.
+    const fn line_len(self) -> usize {
+        match self {
+            Self::Ed25519 => ed25519::SIGNATURE_LEN,
+            Self::CosignatureEd25519 => 8 + ed25519::SIGNATURE_LEN,
+            Self::MlDsa44 => 8 + mldsa::SIGNATURE_LEN,
+        }
+    }
+
+    /// The message that is signed; `None` when the head has no such message: an origin that is no single line or,
+    /// for ML-DSA, a name or origin longer than 255 bytes.
+    pub(super) fn message(self, name: &str, head: &TreeHead, time: UnixSeconds) -> Option<Vec<u8>> {
+        let text = head.is_well_formed().then(|| head.to_string())?;
+        Some(match self {
+            Self::Ed25519 => text.into_bytes(),
+            Self::CosignatureEd25519 => format!("cosignature/v1\ntime {time}\n{text}").into_bytes(),
+            Self::MlDsa44 => {
+                let mut message = b"subtree/v1\n\0".to_vec();
+                message.push(u8::try_from(name.len()).ok()?);
+                message.extend_from_slice(name.as_bytes());
+                message.extend_from_slice(&time.get().to_be_bytes());
+                message.push(u8::try_from(head.origin.len()).ok()?);
+                message.extend_from_slice(head.origin.as_bytes());
+                message.extend_from_slice(&0_u64.to_be_bytes());
+                message.extend_from_slice(&head.size.get().to_be_bytes());
+                message.extend_from_slice(head.root.as_bytes());
+                message
+            }
+        })
+    }
+}
+
+/// The first four bytes of SHA-256 over name, newline, type and public key.
+pub(super) fn key_id(name: &str, algorithm: Algorithm, public: &[u8]) -> [u8; 4] {
+    let hash = Hash::of_parts(&[name.as_bytes(), b"\n", &[algorithm as u8], public]);
+    *hash.as_bytes().first_chunk().expect("a hash has at least four bytes")
+}
+
+/// A text that is not a key, or a key that cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum KeyError {
+    /// The key is damaged, or of small order, or its length is not that of the algorithm.
+    #[error("the public key in it is not a valid one")]
+    BadKey,
+    /// The name is empty or has a space or plus sign in it.
+    #[error("{0:?} cannot name a key: a name has no spaces and no plus sign")]
+    BadName(String),
+    /// Not `name+hex+base64`.
+    #[error("not a key of the form name+{{8 hexadecimal digits}}+{{base64}}")]
+    NotAKey,
+    /// The key id is not the hash of the rest.
+    #[error("the key id does not match the key: it was altered or cut")]
+    WrongKeyId,
+    /// A type byte other than 0x01, 0x04 and 0x06.
+    #[error("key type 0x{0:02x} is not known here; known are 0x01, 0x04 (Ed25519) and 0x06 (ML-DSA-44)")]
+    UnknownAlgorithm(u8),
+}
+
+/// A signature that a known key should have made and did not.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the signature by {name} does not verify")]
+pub struct BadSignature {
+    /// The name of the key.
+    pub name: String,
+}
+
+/// A named public key. Its text form is a "vkey": `name+530d903a+AekyeRrm…`.
+#[derive(Clone)]
+pub struct VerifierKey {
+    name: String,
+    key_id: [u8; 4],
+    algorithm: Algorithm,
+    public: Vec<u8>,
+    key: PublicKey,
+}
+
+#[derive(Clone)]
+enum PublicKey {
+    Ed25519(ed25519::PublicKey),
+    MlDsa44(mldsa::PublicKey),
+}
+
+impl VerifierKey {
+    /// Names a public key.
+    ///
+    /// # Errors
+    /// When the name cannot name a key or the bytes are not a key of the algorithm.
+    pub fn new(name: &str, algorithm: Algorithm, public: &[u8]) -> Result<Self, KeyError> {
+        if !is_key_name(name) {
+            return Err(KeyError::BadName(name.to_owned()));
+        }
+        let key = match algorithm {
+            Algorithm::Ed25519 | Algorithm::CosignatureEd25519 => {
+                ed25519::PublicKey::from_bytes(public).map(PublicKey::Ed25519)
+            }
+            Algorithm::MlDsa44 => mldsa::PublicKey::from_bytes(public).map(PublicKey::MlDsa44),
+        };
+        Ok(Self {
+            name: name.to_owned(),
+            key_id: key_id(name, algorithm, public),
+            algorithm,
+            public: public.to_vec(),
+            key: key.ok_or(KeyError::BadKey)?,
+        })
+    }
+
+    /// The name of the key; for a log's key, its origin.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The first four bytes of a hash over the name and key, which finds the key's line in a note.
+    pub const fn key_id(&self) -> [u8; 4] {
+        self.key_id
+    }
+
+    /// What it signs and how.
+    pub const fn algorithm(&self) -> Algorithm {
+        self.algorithm
+    }
+
+    /// The raw public key.
+    pub fn public_bytes(&self) -> &[u8] {
+        &self.public
+    }
+
+    /// Whether a line claims to be by this key.
+    pub fn claims(&self, line: &SignatureLine) -> bool {
+        line.name == self.name && line.key_id == self.key_id
+    }
+
+    /// Checks a line over a tree head and returns its timestamp; 0 when it has none.
+    ///
+    /// # Errors
+    /// When the line is by another key or its signature is not over this head.
+    pub fn verify(&self, head: &TreeHead, line: &SignatureLine) -> Result<UnixSeconds, BadSignature> {
+        self.check(head, line).ok_or_else(|| BadSignature { name: self.name.clone() })
+    }
+
+    fn check(&self, head: &TreeHead, line: &SignatureLine) -> Option<UnixSeconds> {
+        if !self.claims(line) || line.signature.len() != self.algorithm.line_len() {
+            return None;
+        }
+        let (time, signature) = match self.algorithm {
+            Algorithm::Ed25519 => (0, line.signature.as_slice()),
+            Algorithm::CosignatureEd25519 | Algorithm::MlDsa44 => {
+                let (time, signature) = line.signature.split_first_chunk()?;
+                (u64::from_be_bytes(*time), signature)
+            }
+        };
+        let time = UnixSeconds::new(i64::try_from(time).is_ok().then_some(time)?);
+        let message = self.algorithm.message(&self.name, head, time)?;
+        let verified = match &self.key {
+            PublicKey::Ed25519(key) => key.verify(&message, signature),
+            PublicKey::MlDsa44(key) => key.verify(&message, signature),
+        };
+        verified.then_some(time)
+    }
+}
+
+impl PartialEq for VerifierKey {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name && self.algorithm == other.algorithm && self.public == other.public
+    }
+}
+
+impl Eq for VerifierKey {}
+
+impl fmt::Display for VerifierKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let blob = [&[self.algorithm as u8], self.public.as_slice()].concat();
+        write!(f, "{}+{}+{}", self.name, hex::encode(self.key_id), BASE64_STANDARD.encode(blob))
+    }
+}
+
+impl fmt::Debug for VerifierKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "VerifierKey({}+{}, {:?})", self.name, hex::encode(self.key_id), self.algorithm)
+    }
+}
+
+impl FromStr for VerifierKey {
+    type Err = KeyError;
+
+    fn from_str(text: &str) -> Result<Self, KeyError> {
+        let (name, id, algorithm, public) = split_key(text)?;
+        let key = Self::new(name, algorithm, &public)?;
+        if hex::encode(key.key_id) != id {
+            return Err(KeyError::WrongKeyId);
+        }
+        Ok(key)
+    }
+}
+
+/// Splits `name+id+base64(type || key)`. Base64 may contain plus signs, so only the first two separate.
+pub(super) fn split_key(text: &str) -> Result<(&str, &str, Algorithm, Vec<u8>), KeyError> {
+    let mut parts = text.splitn(3, '+');
+    let (Some(name), Some(id), Some(blob)) = (parts.next(), parts.next(), parts.next()) else {
+        return Err(KeyError::NotAKey);
+    };
+    let blob = BASE64_STANDARD.decode(blob).map_err(|_| KeyError::NotAKey)?;
+    let (&kind, key) = blob.split_first().ok_or(KeyError::NotAKey)?;
+    let algorithm = Algorithm::from_byte(kind).ok_or(KeyError::UnknownAlgorithm(kind))?;
+    Ok((name, id, algorithm, key.to_vec()))
+}
