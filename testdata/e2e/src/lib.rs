@@ -1,1 +1,3 @@
-//! stub
+//! The test network, its adversaries, and the task runner behind the cargo aliases.
+
+pub mod tasks;
