@@ -21,8 +21,14 @@ pub enum TileError {
     /// The entry does not fit a bundle.
     #[error("entry of {0} bytes: at most {MAX_ENTRY} fit a log entry")]
     EntryTooLong(usize),
-    /// The bytes are not exactly the number of hashes or entries the path says.
-    #[error("{path}: the content is not exactly {width} hashes or entries", width = path.width())]
+    /// The bytes of a bundle are not exactly this number of entries.
+    #[error("the bundle is not exactly {width} entries, each with its length in front")]
+    WrongBundle {
+        /// How many there should be.
+        width: u16,
+    },
+    /// The bytes are not the number of hashes that the path says, or the path is that of an entry bundle.
+    #[error("{path}: the content is not exactly {width} hashes", width = path.width())]
     WrongContent {
         /// The tile.
         path: TilePath,
@@ -190,16 +196,24 @@ pub fn encode_bundle<E: AsRef<[u8]>>(entries: &[E]) -> Result<Vec<u8>, TileError
     Ok(bytes)
 }
 
-/// Splits a bundle; `None` unless it is exactly `width` entries.
-pub fn decode_bundle(bytes: &[u8], width: u16) -> Option<Vec<&[u8]>> {
+/// Splits a bundle.
+///
+/// # Errors
+/// When the bytes are not exactly `width` entries.
+pub fn decode_bundle(bytes: &[u8], width: u16) -> Result<Vec<&[u8]>, TileError> {
+    let wrong = || TileError::WrongBundle { width };
     let (mut rest, mut entries) = (bytes, Vec::new());
     for _ in 0..width {
-        let (length, tail) = rest.split_first_chunk()?;
-        let (entry, tail) = tail.split_at_checked(usize::from(u16::from_be_bytes(*length)))?;
+        let (length, tail) = rest.split_first_chunk().ok_or_else(wrong)?;
+        let length = usize::from(u16::from_be_bytes(*length));
+        let (entry, tail) = tail.split_at_checked(length).ok_or_else(wrong)?;
         entries.push(entry);
         rest = tail;
     }
-    rest.is_empty().then_some(entries)
+    if !rest.is_empty() {
+        return Err(wrong());
+    }
+    Ok(entries)
 }
 
 /// Tiles of hashes at hand, as a source of tree nodes.
@@ -263,7 +277,7 @@ fn place(node: NodeId) -> (u8, u64, core::ops::Range<usize>) {
     let first = u128::from(node.index) << height;
     let full = u128::from(FULL_WIDTH);
     let offset = (first % full) as usize;
-    ((level), u64::try_from(first / full).unwrap_or(u64::MAX), offset..offset + (1 << height))
+    (level, u64::try_from(first / full).unwrap_or(u64::MAX), offset..offset + (1 << height))
 }
 
 #[cfg(test)]
@@ -358,8 +372,9 @@ mod tests {
         let bundle = encode_bundle(&[b"one".as_slice(), b"", b"three"]).unwrap();
         assert_eq!(bundle, b"\0\x03one\0\0\0\x05three");
         assert_eq!(decode_bundle(&bundle, 3).unwrap(), [b"one".as_slice(), b"", b"three"]);
-        assert_eq!((decode_bundle(&bundle, 2), decode_bundle(&bundle, 4)), (None, None));
-        assert_eq!(decode_bundle(&bundle[..bundle.len() - 1], 3), None);
+        for (bytes, width) in [(&bundle[..], 2), (&bundle, 4), (&bundle[..bundle.len() - 1], 3)] {
+            assert_eq!(decode_bundle(bytes, width), Err(TileError::WrongBundle { width }));
+        }
         assert_eq!(encode_bundle(&[vec![0; MAX_ENTRY + 1]]), Err(TileError::EntryTooLong(MAX_ENTRY + 1)));
         assert!(encode_bundle(&[vec![0; MAX_ENTRY]]).is_ok());
     }
