@@ -21,13 +21,7 @@ pub enum TileError {
     /// The entry does not fit a bundle.
     #[error("entry of {0} bytes: at most {MAX_ENTRY} fit a log entry")]
     EntryTooLong(usize),
-    /// The bytes of a bundle are not exactly this number of entries.
-    #[error("the bundle is not exactly {width} entries, each with its length in front")]
-    WrongBundle {
-        /// How many there should be.
-        width: u16,
-    },
-    /// The bytes are not the number of hashes that the path says, or the path is that of an entry bundle.
+    /// The bytes are not exactly the number of hashes that the path says, or the path is that of an entry bundle.
     #[error("{path}: the content is not exactly {width} hashes", width = path.width())]
     WrongContent {
         /// The tile.
@@ -196,24 +190,16 @@ pub fn encode_bundle<E: AsRef<[u8]>>(entries: &[E]) -> Result<Vec<u8>, TileError
     Ok(bytes)
 }
 
-/// Splits a bundle.
-///
-/// # Errors
-/// When the bytes are not exactly `width` entries.
-pub fn decode_bundle(bytes: &[u8], width: u16) -> Result<Vec<&[u8]>, TileError> {
-    let wrong = || TileError::WrongBundle { width };
+/// Splits a bundle; `None` unless it is exactly `width` entries.
+pub fn decode_bundle(bytes: &[u8], width: u16) -> Option<Vec<&[u8]>> {
     let (mut rest, mut entries) = (bytes, Vec::new());
     for _ in 0..width {
-        let (length, tail) = rest.split_first_chunk().ok_or_else(wrong)?;
-        let length = usize::from(u16::from_be_bytes(*length));
-        let (entry, tail) = tail.split_at_checked(length).ok_or_else(wrong)?;
+        let (length, tail) = rest.split_first_chunk()?;
+        let (entry, tail) = tail.split_at_checked(usize::from(u16::from_be_bytes(*length)))?;
         entries.push(entry);
         rest = tail;
     }
-    if !rest.is_empty() {
-        return Err(wrong());
-    }
-    Ok(entries)
+    rest.is_empty().then_some(entries)
 }
 
 /// Tiles of hashes at hand, as a source of tree nodes.
@@ -372,9 +358,8 @@ mod tests {
         let bundle = encode_bundle(&[b"one".as_slice(), b"", b"three"]).unwrap();
         assert_eq!(bundle, b"\0\x03one\0\0\0\x05three");
         assert_eq!(decode_bundle(&bundle, 3).unwrap(), [b"one".as_slice(), b"", b"three"]);
-        for (bytes, width) in [(&bundle[..], 2), (&bundle, 4), (&bundle[..bundle.len() - 1], 3)] {
-            assert_eq!(decode_bundle(bytes, width), Err(TileError::WrongBundle { width }));
-        }
+        assert_eq!((decode_bundle(&bundle, 2), decode_bundle(&bundle, 4)), (None, None));
+        assert_eq!(decode_bundle(&bundle[..bundle.len() - 1], 3), None);
         assert_eq!(encode_bundle(&[vec![0; MAX_ENTRY + 1]]), Err(TileError::EntryTooLong(MAX_ENTRY + 1)));
         assert!(encode_bundle(&[vec![0; MAX_ENTRY]]).is_ok());
     }
