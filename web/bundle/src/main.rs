@@ -1,3 +1,8 @@
-//! stub
+//! `glassbloom-web`: builds and serves the explorer.
 
-fn main() {}
+use clap::Parser;
+use glassbloom_bundle::cli::Cli;
+
+fn main() -> std::process::ExitCode {
+    Cli::parse().run()
+}
