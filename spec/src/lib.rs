@@ -23,6 +23,7 @@ pub mod bundle;
 pub mod cbor;
 pub mod checkpoint;
 pub mod curve;
+pub mod envelope;
 pub mod leaf;
 pub mod merkle;
 pub mod note;

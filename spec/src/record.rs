@@ -83,7 +83,7 @@ impl ProviderRecord {
     /// The reverse of [`to_value`](Self::to_value).
     pub fn from_value(value: Value) -> Result<Self, FieldError> {
         let mut fields = Fields::of(value)?;
-        let mut leaf = |fields: &mut Fields, key| {
+        let leaf = |fields: &mut Fields, key| {
             let expected = "[leaf, index, proof]";
             LeafProof::from_value(fields.value(key, expected)?).ok_or(FieldError::Field { key, expected })
         };

@@ -8,7 +8,7 @@ use crate::{
     curve::PublicKey,
     hash::Hash,
     id::UnixSeconds,
-    seal::KeyConfig,
+    seal::ohttp::KeyConfig,
     statement::Kind,
 };
 

@@ -3,6 +3,11 @@
 //! The public learns nothing of the text, the token counts or the charge: each is a salted commitment whose salt
 //! comes from the HPKE exporter, so that user and provider share it and the relay has none. See `spec/receipt.md`.
 
+mod verified;
+
+pub use verified::{LoggedReceipt, ReceiptError, Transcript, VerifiedReceipt, is_receipts};
+pub(crate) use verified::{amounts, references};
+
 use core::{fmt, ops::Range, str::FromStr};
 
 use zeroize::Zeroizing;
