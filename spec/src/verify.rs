@@ -466,9 +466,9 @@ pub fn included(checkpoint: &Checkpoint, leaf: &LeafProof) -> Result<Statement, 
     Statement::parse(logged.value()).map_err(|error| error.to_string())
 }
 
-/// Whether one of the keys signed it; bytes that are no point are no key.
-fn signed_by(statement: &Statement, keys: &[[u8; 33]]) -> bool {
-    keys.iter().filter_map(|key| PublicKey::from_sec1(key).ok()).any(|key| statement.verify(&key).is_ok())
+/// Whether one of the keys signed it.
+fn signed_by(statement: &Statement, keys: &[PublicKey]) -> bool {
+    keys.iter().any(|key| statement.verify(key).is_ok())
 }
 
 fn names(checkpoint: &Checkpoint) -> String {

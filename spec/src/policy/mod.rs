@@ -8,16 +8,11 @@ mod parse;
 
 use core::fmt;
 
-use base64::{Engine, prelude::BASE64_STANDARD};
-
 pub use self::{
     open::{Checkpoint, Inconsistency, InconsistencyReason, LogSigned, Logged, OpenError},
     parse::{PolicyError, PolicyProblem},
 };
-use crate::{id::UnixSeconds, note::VerifierKey};
-
-/// Length of a statement key in bytes: a SEC1-compressed P-256 point.
-pub const STATEMENT_KEY_LEN: usize = 33;
+use crate::{curve::PublicKey, id::UnixSeconds, note::VerifierKey};
 
 /// How old a checkpoint may be when the policy does not say, in seconds: a day.
 pub const DEFAULT_CHECKPOINT_AGE: u64 = 24 * 60 * 60;
@@ -29,8 +24,8 @@ pub struct Policy {
     witnesses: Vec<Witness>,
     groups: Vec<Group>,
     quorum: Quorum,
-    coordinators: Vec<[u8; STATEMENT_KEY_LEN]>,
-    releases: Vec<[u8; STATEMENT_KEY_LEN]>,
+    coordinators: Vec<PublicKey>,
+    releases: Vec<PublicKey>,
     accepted_tiers: Vec<String>,
     checkpoint_age: u64,
 }
@@ -107,13 +102,13 @@ impl Policy {
         self.witnesses.iter().find(|witness| witness.name == name)?.url.as_deref()
     }
 
-    /// The coordinators whose statements count: SEC1-compressed P-256 points.
-    pub fn coordinators(&self) -> &[[u8; STATEMENT_KEY_LEN]] {
+    /// The keys of the coordinators whose statements count.
+    pub fn coordinators(&self) -> &[PublicKey] {
         &self.coordinators
     }
 
-    /// The keys that may sign releases: SEC1-compressed P-256 points.
-    pub fn releases(&self) -> &[[u8; STATEMENT_KEY_LEN]] {
+    /// The keys that may sign releases.
+    pub fn releases(&self) -> &[PublicKey] {
         &self.releases
     }
 
@@ -206,10 +201,10 @@ impl fmt::Display for Policy {
         }
         writeln!(f, "quorum {}", self.quorum())?;
         for key in &self.coordinators {
-            writeln!(f, "coordinator {}", BASE64_STANDARD.encode(key))?;
+            writeln!(f, "coordinator {key}")?;
         }
         for key in &self.releases {
-            writeln!(f, "release {}", BASE64_STANDARD.encode(key))?;
+            writeln!(f, "release {key}")?;
         }
         if !self.accepted_tiers.is_empty() {
             writeln!(f, "accept {}", self.accepted_tiers.join(" "))?;

@@ -4,10 +4,9 @@ use std::collections::HashSet;
 
 use core::str::FromStr;
 
-use base64::{Engine, prelude::BASE64_STANDARD};
-
-use super::{DEFAULT_CHECKPOINT_AGE, Group, Log, Member, Policy, Quorum, STATEMENT_KEY_LEN, Witness};
+use super::{DEFAULT_CHECKPOINT_AGE, Group, Log, Member, Policy, Quorum, Witness};
 use crate::{
+    curve::PublicKey,
     id::parse_decimal,
     note::{KeyError, VerifierKey},
 };
@@ -106,8 +105,8 @@ struct Draft {
     witnesses: Vec<Witness>,
     groups: Vec<Group>,
     quorum: Option<Quorum>,
-    coordinators: Vec<[u8; STATEMENT_KEY_LEN]>,
-    releases: Vec<[u8; STATEMENT_KEY_LEN]>,
+    coordinators: Vec<PublicKey>,
+    releases: Vec<PublicKey>,
     accepted_tiers: Vec<String>,
     checkpoint_age: Option<u64>,
     /// Raw public keys, whatever their names: one key is one party.
@@ -274,12 +273,8 @@ impl Draft {
     }
 }
 
-fn add_statement_key(keys: &mut Vec<[u8; STATEMENT_KEY_LEN]>, text: &str) -> Result<(), PolicyProblem> {
-    let bytes = BASE64_STANDARD.decode(text).map_err(|_| PolicyProblem::BadStatementKey)?;
-    let key: [u8; STATEMENT_KEY_LEN] = bytes.try_into().map_err(|_| PolicyProblem::BadStatementKey)?;
-    if !matches!(key[0], 2 | 3) {
-        return Err(PolicyProblem::BadStatementKey);
-    }
+fn add_statement_key(keys: &mut Vec<PublicKey>, text: &str) -> Result<(), PolicyProblem> {
+    let key = text.parse().map_err(|_| PolicyProblem::BadStatementKey)?;
     if keys.contains(&key) {
         return Err(PolicyProblem::DuplicateKey);
     }
