@@ -1,1 +1,38 @@
-//! stub
+//! The Glassbloom transparency log: tlog-tiles on disk, cosigned checkpoints, nothing lost.
+//!
+//! # In scope
+//! Appending entries durably ([`Log`]), having checkpoints cosigned by witnesses and publishing those that meet the
+//! policy, serving both logs over HTTP ([`routes`]), and checking a log from outside ([`fsck`]).
+//!
+//! # Out of scope
+//! What an entry means: the log orders bytes. Who may write is one bearer token; who may read is everybody.
+
+pub mod cli;
+pub mod config;
+mod edge;
+mod error;
+pub mod fsck;
+pub mod init;
+mod integrator;
+mod keys;
+mod log;
+mod metrics;
+mod publisher;
+mod reader;
+pub mod routes;
+mod sequencer;
+mod serve;
+mod staging;
+pub mod store;
+mod witness;
+
+pub use crate::{
+    error::Error,
+    keys::LogKeys,
+    log::{Log, Options, Parts},
+    metrics::Metrics,
+    publisher::Published,
+    reader::TileReader,
+    serve::serve,
+    witness::Endpoint,
+};

@@ -1,0 +1,260 @@
+//! `log.toml` and the files beside it.
+//!
+//! ```text
+//! DATA/log.toml                 this configuration
+//! DATA/policy                   whom to believe; witnesses and quorum of what is published
+//! DATA/token                    bearer token of writers, readable by the owner alone
+//! DATA/keys/LOG.ed25519|mldsa44 secret keys, readable by the owner alone
+//! DATA/state/LOG.db             the head: never restore it from a backup
+//! DATA/state/LOG/               staged batches and the lock
+//! DATA/public/LOG/              what the world may read; any static file server can serve it
+//! ```
+
+use std::{
+    fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::{Context, bail};
+use glassbloom_spec::{hash::Hash, policy::Policy};
+use serde::{Deserialize, Serialize};
+
+use crate::{Endpoint, LogKeys, Options};
+
+/// The logs that one service runs: the last part of the origin, and the path they are served under.
+pub const LOGS: [&str; 2] = ["registry", "receipts"];
+
+/// `log.toml`, as it is written.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ConfigFile {
+    /// Host part of the origins `NAME/registry` and `NAME/receipts`. Never changes in the life of a log.
+    pub name: String,
+    /// Address to listen on. `--listen` overrides it.
+    #[serde(default = "default_listen")]
+    pub listen: SocketAddr,
+    /// Seconds that `append` waits for a published checkpoint before it answers `log-late`.
+    #[serde(default = "default_append_timeout")]
+    pub append_timeout_seconds: u64,
+    /// Seconds after which an idle log has its checkpoint cosigned and published anew.
+    #[serde(default = "default_refresh")]
+    pub refresh_seconds: u64,
+    /// Milliseconds a witness has to answer before the round goes on without it.
+    #[serde(default = "default_witness_timeout")]
+    pub witness_timeout_millis: u64,
+    /// Seconds after which `/healthz` calls a checkpoint too old.
+    #[serde(default = "default_max_age")]
+    pub max_age_seconds: u64,
+    /// MiB of entries that may wait per log before more are refused with 503.
+    #[serde(default = "default_max_waiting")]
+    pub max_waiting_mib: usize,
+}
+
+fn default_listen() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], 8789))
+}
+
+const fn default_append_timeout() -> u64 {
+    10
+}
+
+const fn default_refresh() -> u64 {
+    60
+}
+
+const fn default_witness_timeout() -> u64 {
+    2000
+}
+
+const fn default_max_age() -> u64 {
+    300
+}
+
+const fn default_max_waiting() -> usize {
+    64
+}
+
+impl ConfigFile {
+    /// The defaults for a service of this name.
+    pub fn new(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            listen: default_listen(),
+            append_timeout_seconds: default_append_timeout(),
+            refresh_seconds: default_refresh(),
+            witness_timeout_millis: default_witness_timeout(),
+            max_age_seconds: default_max_age(),
+            max_waiting_mib: default_max_waiting(),
+        }
+    }
+
+    /// Reads a file.
+    pub fn read(path: &Path) -> anyhow::Result<Self> {
+        let text = fs::read_to_string(path)
+            .with_context(|| format!("cannot read {}; run `glassbloom-log init` first", path.display()))?;
+        toml::from_str(&text).with_context(|| path.display().to_string())
+    }
+}
+
+/// Everything `serve` needs, read and checked.
+pub struct Config {
+    /// Where everything is.
+    pub layout: Layout,
+    /// Address to listen on, for the caller who binds.
+    pub listen: SocketAddr,
+    /// How long `append` waits.
+    pub append_timeout: Duration,
+    /// When `/healthz` calls a checkpoint too old.
+    pub max_age: Duration,
+    /// How each log behaves.
+    pub options: Options,
+    /// The policy as it is served.
+    pub policy_text: String,
+    /// The policy as it is applied.
+    pub policy: Arc<Policy>,
+    /// Writers must send the token with this SHA-256.
+    pub token: Hash,
+    /// Keys of each log, in the order of [`LOGS`].
+    pub keys: Vec<LogKeys>,
+}
+
+/// Paths below the data folder.
+#[derive(Clone, Debug)]
+pub struct Layout(PathBuf);
+
+impl Layout {
+    /// The layout below this folder.
+    pub fn new(data: &Path) -> Self {
+        Self(data.to_owned())
+    }
+
+    /// `log.toml`.
+    pub fn config(&self) -> PathBuf {
+        self.0.join("log.toml")
+    }
+
+    /// The policy.
+    pub fn policy(&self) -> PathBuf {
+        self.0.join("policy")
+    }
+
+    /// The bearer token of writers.
+    pub fn token(&self) -> PathBuf {
+        self.0.join("token")
+    }
+
+    /// The folder of secret keys.
+    pub fn keys(&self) -> PathBuf {
+        self.0.join("keys")
+    }
+
+    /// The two secret keys of a log, Ed25519 first.
+    pub fn log_keys(&self, log: &str) -> [PathBuf; 2] {
+        ["ed25519", "mldsa44"].map(|kind| self.keys().join(format!("{log}.{kind}")))
+    }
+
+    /// The folder of head databases and staged batches.
+    pub fn state(&self) -> PathBuf {
+        self.0.join("state")
+    }
+
+    /// The head database of a log.
+    pub fn database(&self, log: &str) -> PathBuf {
+        self.state().join(format!("{log}.db"))
+    }
+
+    /// The staged batches and the lock of a log.
+    pub fn staging(&self, log: &str) -> PathBuf {
+        self.state().join(log)
+    }
+
+    /// The public folder of all logs.
+    pub fn public(&self) -> PathBuf {
+        self.0.join("public")
+    }
+
+    /// The public folder of a log.
+    pub fn tiles(&self, log: &str) -> PathBuf {
+        self.public().join(log)
+    }
+}
+
+impl Config {
+    /// Reads `file`, by default `DATA/log.toml`, and everything it stands for.
+    pub fn load(data: &Path, file: Option<&Path>) -> anyhow::Result<Self> {
+        let layout = Layout::new(data);
+        let file = ConfigFile::read(file.unwrap_or(&layout.config()))?;
+        let policy_text = read(&layout.policy())?;
+        let policy = Policy::parse(&policy_text).with_context(|| layout.policy().display().to_string())?;
+        let keys =
+            LOGS.map(|log| read_keys(&layout, &file.name, log)).into_iter().collect::<Result<Vec<_>, _>>()?;
+        for key in keys.iter().flat_map(LogKeys::vkeys) {
+            if !policy.log(key.name()).is_some_and(|log| log.keys.contains(key)) {
+                bail!(
+                    "{} does not name the key {key}: nothing could be published",
+                    layout.policy().display()
+                );
+            }
+        }
+        let token = read(&layout.token())?;
+        if file.refresh_seconds == 0 || file.witness_timeout_millis == 0 {
+            bail!("{}: refresh_seconds and witness_timeout_millis must not be 0", layout.config().display());
+        }
+        Ok(Self {
+            listen: file.listen,
+            append_timeout: Duration::from_secs(file.append_timeout_seconds),
+            max_age: Duration::from_secs(file.max_age_seconds),
+            options: Options {
+                max_waiting: file.max_waiting_mib << 20,
+                refresh: Duration::from_secs(file.refresh_seconds),
+                witness_timeout: Duration::from_millis(file.witness_timeout_millis),
+            },
+            policy: Arc::new(policy),
+            policy_text,
+            token: Hash::of(token.trim().as_bytes()),
+            keys,
+            layout,
+        })
+    }
+
+    /// The witnesses of the policy that have an address, each with all its keys.
+    pub fn witnesses(&self) -> Vec<Endpoint> {
+        endpoints(&self.policy)
+    }
+}
+
+/// The witnesses of a policy that have an address; keys at the same address belong to one witness.
+pub fn endpoints(policy: &Policy) -> Vec<Endpoint> {
+    let mut endpoints: Vec<Endpoint> = Vec::new();
+    for witness in policy.witnesses() {
+        let Some(url) = &witness.url else { continue };
+        match endpoints.iter_mut().find(|endpoint| endpoint.url == *url) {
+            Some(endpoint) => endpoint.keys.push(witness.key.clone()),
+            None => endpoints.push(Endpoint { url: url.clone(), keys: vec![witness.key.clone()] }),
+        }
+    }
+    endpoints
+}
+
+pub(crate) fn read(path: &Path) -> anyhow::Result<String> {
+    fs::read_to_string(path)
+        .with_context(|| format!("cannot read {}; run `glassbloom-log init` first", path.display()))
+}
+
+pub(crate) fn read_keys(layout: &Layout, name: &str, log: &str) -> anyhow::Result<LogKeys> {
+    let [ed25519, mldsa44] = layout.log_keys(log);
+    let keys = LogKeys::from_private(&read(&ed25519)?, &read(&mldsa44)?)
+        .with_context(|| format!("{} or {}", ed25519.display(), mldsa44.display()))?;
+    let origin = format!("{name}/{log}");
+    if let Some(other) = keys.vkeys().iter().find(|key| key.name() != origin) {
+        bail!(
+            "{} holds keys of {}, not of {origin}; the name of a log never changes",
+            ed25519.display(),
+            other.name()
+        );
+    }
+    Ok(keys)
+}

@@ -1,0 +1,437 @@
+//! One log: a handle to its tasks, and the checks at start.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use glassbloom_service::{Clock, Shutdown};
+use glassbloom_spec::{
+    checkpoint::TreeHead,
+    hash::Hash,
+    id::{LeafIndex, TreeSize, UnixMillis},
+    merkle,
+    policy::Policy,
+    proof::TlogProof,
+    tile::{FULL_WIDTH, MAX_ENTRY, TilePath},
+};
+use tokio::{
+    sync::{Semaphore, mpsc, oneshot, watch},
+    task::JoinSet,
+};
+
+use crate::{
+    edge::{Edge, Leaf},
+    error::Error,
+    integrator::{Integrator, apply, check_last_bundle},
+    keys::LogKeys,
+    metrics::Metrics,
+    publisher::{Published, Publisher},
+    reader::TileReader,
+    sequencer::{Pending, Sequencer},
+    staging,
+    store::{BatchName, HeadStore, StoredHead, TileStore},
+    witness::{Endpoint, Witnesses},
+};
+
+/// What a log is made of.
+pub struct Parts {
+    /// Its signing keys; their name is the log's origin.
+    pub keys: LogKeys,
+    /// Decides what is published: clients use the same text.
+    pub policy: Arc<Policy>,
+    /// Where tiles go.
+    pub tiles: Arc<dyn TileStore>,
+    /// Where the head is.
+    pub heads: Arc<dyn HeadStore>,
+}
+
+/// How a log behaves.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Memory for entries that wait, in bytes. More are refused with [`Error::Overloaded`].
+    pub max_waiting: usize,
+    /// An idle log has its checkpoint cosigned and published anew after this time.
+    pub refresh: Duration,
+    /// How long a witness has to answer.
+    pub witness_timeout: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            max_waiting: 64 << 20,
+            refresh: Duration::from_secs(60),
+            witness_timeout: Duration::from_secs(2),
+        }
+    }
+}
+
+/// A running log. Clones are handles to the same one; it runs until [`Log::stop`] or a failure.
+#[derive(Clone)]
+pub struct Log(Arc<Shared>);
+
+struct Shared {
+    budget: Arc<Semaphore>,
+    clock: Arc<dyn Clock>,
+    committed: watch::Receiver<TreeSize>,
+    metrics: Arc<Metrics>,
+    origin: String,
+    published: watch::Receiver<Option<Arc<Published>>>,
+    queue: mpsc::Sender<Pending>,
+    reader: TileReader,
+    stop: Shutdown,
+    tasks: Mutex<JoinSet<Result<(), Error>>>,
+    tiles: Arc<dyn TileStore>,
+}
+
+/// Small entries that may wait at once; large ones meet the limit in bytes first.
+const MAX_QUEUE: usize = 16 * 1024;
+/// Committed batches that may wait for the integrator.
+const MAX_BATCHES: usize = 16;
+
+impl Log {
+    /// Stores the empty head of a new log. Do this once in the life of a log.
+    ///
+    /// # Errors
+    /// When the log has a head already, or a checkpoint was published for it: such a log must not begin again.
+    pub async fn create(keys: &LogKeys, tiles: &dyn TileStore, heads: &dyn HeadStore) -> Result<(), Error> {
+        let head =
+            TreeHead { origin: keys.origin().to_owned(), size: TreeSize::new(0), root: Hash::EMPTY_TREE };
+        if let Some(note) = tiles.published().await? {
+            let published = published_head(keys, &note)?.size;
+            return Err(Error::HeadWentBack { origin: head.origin, head: head.size, published });
+        }
+        let stored = StoredHead { note: keys.sign_head(&head), applied: head.size };
+        Ok(heads.create(keys.origin(), &stored).await?)
+    }
+
+    /// Opens a log: finishes what a crash interrupted, re-verifies the right edge of the tree, and starts the tasks.
+    ///
+    /// Time and memory depend on the last batches, not on the size of the tree.
+    ///
+    /// # Errors
+    /// When head, tiles and published checkpoint contradict each other. Nothing is signed then.
+    pub async fn open(
+        parts: Parts,
+        witnesses: Vec<Endpoint>,
+        options: Options,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, Error> {
+        let Parts { keys, policy, tiles, heads } = parts;
+        let keys = Arc::new(keys);
+        let reader = TileReader::new(Arc::clone(&tiles));
+        let Loaded { stored, head, edge, frontier, staged, last } =
+            load(&keys, &*tiles, &*heads, &reader).await?;
+        let origin = head.origin.clone();
+
+        let metrics = Arc::new(Metrics::new(witnesses.iter().map(|witness| witness.url.clone())));
+        let (queue, entries) = mpsc::channel(MAX_QUEUE);
+        let (batches, committed_batches) = mpsc::channel(MAX_BATCHES);
+        let (committed, committed_size) = watch::channel(head.size);
+        let (applied_sender, applied) = watch::channel(head);
+        let last = last.and_then(|note| reopen(&policy, &origin, note));
+        let (published_sender, published) = watch::channel(last);
+
+        let mut sequencer = Sequencer {
+            applied: applied.clone(),
+            batches,
+            committed,
+            frontier,
+            heads,
+            keys: Arc::clone(&keys),
+            metrics: Arc::clone(&metrics),
+            queue: entries,
+            staged,
+            stored,
+            tiles: Arc::clone(&tiles),
+        };
+        let mut integrator = Integrator {
+            applied: applied_sender,
+            batches: committed_batches,
+            edge,
+            reader: reader.clone(),
+            tiles: Arc::clone(&tiles),
+        };
+        let mut publisher = Publisher {
+            applied,
+            clock: Arc::clone(&clock),
+            cosignatures: Vec::new(),
+            keys,
+            metrics: Arc::clone(&metrics),
+            policy,
+            published: published_sender,
+            refresh: options.refresh,
+            round: 0,
+            signed: None,
+            tiles: Arc::clone(&tiles),
+            timeout: options.witness_timeout,
+            tried: UnixMillis::new(0),
+            witnesses: Witnesses::start(witnesses, &reader, options.witness_timeout, &metrics),
+        };
+
+        // Each task ends after the step in hand when the log stops; the first to fail stops the others.
+        let stop = Shutdown::new();
+        let mut tasks = JoinSet::new();
+        let on = stop.clone();
+        tasks.spawn(async move {
+            let _guard = StopOnDrop(on.clone());
+            while !on.is_requested() && sequencer.step(&on).await? {}
+            Ok(())
+        });
+        let on = stop.clone();
+        tasks.spawn(async move {
+            let _guard = StopOnDrop(on.clone());
+            // Ends when the sequencer is gone and all it committed is written.
+            while integrator.step().await? {}
+            Ok(())
+        });
+        let on = stop.clone();
+        tasks.spawn(async move {
+            let _guard = StopOnDrop(on.clone());
+            while !on.is_requested() && publisher.step().await? {}
+            Ok(())
+        });
+        let tasks = Mutex::new(tasks);
+        let budget = Arc::new(Semaphore::new(options.max_waiting.min(Semaphore::MAX_PERMITS)));
+        let committed = committed_size;
+        let shared = Shared {
+            budget,
+            clock,
+            committed,
+            metrics,
+            origin,
+            published,
+            queue,
+            reader,
+            stop,
+            tasks,
+            tiles,
+        };
+        Ok(Self(Arc::new(shared)))
+    }
+
+    /// The name of the log.
+    pub fn origin(&self) -> &str {
+        &self.0.origin
+    }
+
+    /// The number of entries that are durably in the log, published or not.
+    pub fn size(&self) -> TreeSize {
+        *self.0.committed.borrow()
+    }
+
+    /// What the world sees; `None` before the first publication.
+    pub fn published(&self) -> Option<Arc<Published>> {
+        self.0.published.borrow().clone()
+    }
+
+    /// Its counters.
+    pub fn metrics(&self) -> &Metrics {
+        &self.0.metrics
+    }
+
+    /// Reads its tiles.
+    pub fn reader(&self) -> &TileReader {
+        &self.0.reader
+    }
+
+    /// Where its tiles are.
+    pub fn tiles(&self) -> &Arc<dyn TileStore> {
+        &self.0.tiles
+    }
+
+    /// Whether the published checkpoint is younger than `limit` and covers the log, or nothing was ever added.
+    pub fn is_fresh(&self, limit: Duration) -> bool {
+        if self.size().get() == 0 && !self.0.stop.is_requested() {
+            return true;
+        }
+        let now = self.0.clock.now();
+        !self.0.stop.is_requested() && self.published().is_some_and(|published| published.age(now) <= limit)
+    }
+
+    /// Adds an entry and returns its index once it is durably in the log. An entry that is in the log already gets
+    /// the index it has.
+    pub async fn add(&self, entry: Bytes) -> Result<LeafIndex, Error> {
+        if entry.is_empty() {
+            return Err(Error::EntryEmpty);
+        }
+        if entry.len() > MAX_ENTRY {
+            return Err(Error::EntryTooLong { length: entry.len() });
+        }
+        let share = u32::try_from(entry.len() + 256).expect("an entry is shorter than 64 KiB");
+        let budget =
+            Arc::clone(&self.0.budget).try_acquire_many_owned(share).map_err(|_| Error::Overloaded)?;
+        let (reply, index) = oneshot::channel();
+        let pending = Pending { leaf: Leaf::new(entry), budget, reply };
+        self.0.queue.try_send(pending).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => Error::Overloaded,
+            mpsc::error::TrySendError::Closed(_) => Error::Halted,
+        })?;
+        index.await.map_err(|_| Error::Halted)
+    }
+
+    /// Adds an entry and returns its proof under a published checkpoint.
+    ///
+    /// # Errors
+    /// [`Error::Late`] when none covers it within `limit`; the entry stays in the log.
+    pub async fn append(&self, entry: Bytes, limit: Duration) -> Result<TlogProof, Error> {
+        let index = self.add(entry).await?;
+        match tokio::time::timeout(limit, self.covering(index)).await {
+            Ok(published) => self.prove(index, &*published?).await,
+            Err(_) => Err(Error::Late { index, waited: limit }),
+        }
+    }
+
+    /// Waits for a published checkpoint that covers the entry.
+    async fn covering(&self, index: LeafIndex) -> Result<Arc<Published>, Error> {
+        let mut published = self.0.published.clone();
+        let covers =
+            |last: &Option<Arc<Published>>| last.as_ref().is_some_and(|p| p.head.size.get() > index.get());
+        let last = published.wait_for(covers).await.map_err(|_| Error::Halted)?.clone();
+        last.ok_or(Error::Halted)
+    }
+
+    /// The proof of an entry under a checkpoint of this log that covers it.
+    pub async fn prove(&self, index: LeafIndex, published: &Published) -> Result<TlogProof, Error> {
+        let hashes = self.0.reader.inclusion(index, published.head.size).await?;
+        Ok(TlogProof { extra: None, index, hashes, checkpoint: published.note.to_vec() })
+    }
+
+    /// Waits until the log has stopped, by itself or because of [`Log::stop`], and says why.
+    pub async fn stopped(&self) -> Result<(), Error> {
+        self.0.stop.requested().await;
+        let mut tasks = std::mem::take(&mut *self.0.tasks.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut first = Ok(());
+        while let Some(ended) = tasks.join_next().await {
+            let result = ended.unwrap_or_else(|panic| {
+                tracing::error!(origin = %self.0.origin, "a task of the log panicked: {panic}");
+                Err(Error::Halted)
+            });
+            first = first.and(result);
+        }
+        first
+    }
+
+    /// Stops the log and waits for its tasks. What was answered is durable; waiting calls get [`Error::Halted`].
+    pub async fn stop(&self) -> Result<(), Error> {
+        self.0.stop.trigger();
+        self.stopped().await
+    }
+}
+
+struct StopOnDrop(Shutdown);
+
+impl Drop for StopOnDrop {
+    fn drop(&mut self) {
+        self.0.trigger();
+    }
+}
+
+/// The state in which a log may go on.
+struct Loaded {
+    stored: StoredHead,
+    head: TreeHead,
+    edge: Edge,
+    frontier: merkle::Frontier,
+    staged: VecDeque<BatchName>,
+    last: Option<Bytes>,
+}
+
+async fn load(
+    keys: &LogKeys,
+    tiles: &dyn TileStore,
+    heads: &dyn HeadStore,
+    reader: &TileReader,
+) -> Result<Loaded, Error> {
+    let origin = keys.origin().to_owned();
+    let corrupt = |what: String| Error::Corrupt { origin: keys.origin().to_owned(), what };
+    let stored = heads.load(&origin).await?.ok_or(Error::HeadMissing { origin })?;
+    let head = keys
+        .open_head(&stored.note)
+        .ok_or_else(|| corrupt("the stored head is not signed by the key of this log".to_owned()))?;
+    let last = tiles.published().await?;
+    let published = last.as_ref().map(|note| published_head(keys, note)).transpose()?;
+    if let Some(published) = published.as_ref().filter(|published| published.size > head.size) {
+        return Err(Error::HeadWentBack { origin: head.origin, head: head.size, published: published.size });
+    }
+
+    let (mut edge, staged) = (read_edge(reader, stored.applied).await?, tiles.staged().await?);
+    let mut kept = VecDeque::new();
+    let mut dropped = Vec::new();
+    for name in staged {
+        // Tiles of this batch are complete, or its head was never swapped in and nobody was told of its entries.
+        if name.new <= stored.applied || name.new > head.size {
+            dropped.push(name);
+            continue;
+        }
+        if name.old != edge.size() {
+            return Err(corrupt(format!("staged batch {name} does not continue at size {}", edge.size())));
+        }
+        let bytes = tiles.read_staged(name).await?;
+        let leaves = bytes.and_then(|bytes| staging::decode(name, &bytes));
+        let leaves = leaves.ok_or_else(|| corrupt(format!("staged batch {name} cannot be read")))?;
+        let mut grown = edge.clone();
+        grown.append(&leaves);
+        let reached = TreeHead { origin: head.origin.clone(), size: grown.size(), root: grown.root() };
+        if reached.size == head.size && reached != head {
+            return Err(corrupt(format!("staged batch {name} does not hash to the signed head")));
+        }
+        apply(&mut edge, &leaves, &reached, tiles, reader).await?;
+        kept.push_back(name);
+    }
+    if (edge.size(), edge.root()) != (head.size, head.root) {
+        let (at, root) = (edge.size(), edge.root());
+        return Err(corrupt(format!(
+            "tiles and staged batches make a tree of size {at} with root {root}; the signed head has size {} and root \
+             {}",
+            head.size, head.root
+        )));
+    }
+    check_last_bundle(reader, &head).await?;
+    if let Some(published) = published {
+        let root = reader.root(published.size).await?;
+        if root != published.root {
+            return Err(corrupt(format!(
+                "the published checkpoint of size {} is of another tree",
+                published.size
+            )));
+        }
+    }
+    tiles.unstage(&dropped).await?;
+    let frontier = read_frontier(reader, head.size).await?;
+    Ok(Loaded { stored, head, edge, frontier, staged: kept, last })
+}
+
+async fn read_frontier(reader: &TileReader, size: TreeSize) -> Result<merkle::Frontier, Error> {
+    let tiles = reader.tiles(&merkle::frontier_nodes(size), size).await?;
+    Ok(merkle::Frontier::from_nodes(size, &tiles)?)
+}
+
+async fn read_edge(reader: &TileReader, size: TreeSize) -> Result<Edge, Error> {
+    let tiles = reader.tiles(&merkle::frontier_nodes(size), size).await?;
+    let bundle = match TilePath::entries(size.get() / u64::from(FULL_WIDTH), size) {
+        None => Bytes::new(),
+        Some(path) => reader.get(path).await?.ok_or(Error::MissingTile { path })?,
+    };
+    Ok(Edge::restore(size, &tiles, bundle.to_vec())?)
+}
+
+/// The head of a note that this log published.
+fn published_head(keys: &LogKeys, note: &[u8]) -> Result<TreeHead, Error> {
+    keys.open_head(note).ok_or_else(|| Error::Corrupt {
+        origin: keys.origin().to_owned(),
+        what: "the published checkpoint is not signed by the key of this log".to_owned(),
+    })
+}
+
+/// The last checkpoint, if it still meets the policy: an operator may have changed the witnesses since.
+fn reopen(policy: &Policy, origin: &str, note: Bytes) -> Option<Arc<Published>> {
+    let checkpoint = policy.open(Some(origin), &note).ok()?;
+    // Without a time of its own it counts as old, and is refreshed at once.
+    let at = UnixMillis::new(checkpoint.cosigned_at().get().saturating_mul(1000));
+    let (head, cosigned_at) = (checkpoint.head().clone(), checkpoint.cosigned_at());
+    Some(Arc::new(Published { head, note, at, cosigned_at }))
+}

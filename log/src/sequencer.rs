@@ -1,0 +1,166 @@
+//! Group commit: gives waiting entries their place in the tree, durably.
+//!
+//! One task per log owns the head. An entry that finds it idle is committed at once; batches form only from what
+//! arrives while a commit is in flight. The order within a commit is the promise of the log:
+//!
+//! 1. the batch is staged and synced, so that whoever finds the new head can also find its entries;
+//! 2. the head is compared and swapped in the head store, which is the moment when the entries are logged;
+//! 3. whoever waits in `Log::add` learns the index;
+//! 4. the integrator writes the tiles; the publisher has them cosigned and publishes;
+//! 5. when a later swap has recorded that the tiles are complete, the staged batch is dropped.
+//!
+//! Any store error stops the log. After a crash at any point `Log::open` finishes from step 4, or drops a batch whose
+//! head was never swapped in and whose entries nobody was told about.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+};
+
+use glassbloom_service::Shutdown;
+use glassbloom_spec::{
+    checkpoint::TreeHead,
+    hash::Hash,
+    id::{LeafIndex, TreeSize},
+    merkle::Frontier,
+};
+use tokio::{
+    sync::{OwnedSemaphorePermit, mpsc, oneshot, watch},
+    time::Instant,
+};
+
+use crate::{
+    edge::Leaf,
+    keys::LogKeys,
+    metrics::Metrics,
+    staging,
+    store::{BatchName, HeadStore, StoreError, StoredHead, TileStore},
+};
+
+/// The most entries in one commit; a commit of so many takes a few tens of milliseconds.
+const MAX_BATCH: usize = 4096;
+
+/// Staged batches are dropped this many at a time, because each time costs a sync.
+const DROP_AT_ONCE: usize = 32;
+
+/// An entry that waits for its index.
+pub(crate) struct Pending {
+    pub(crate) leaf: Leaf,
+    /// Its share of the memory that waiting entries may take; held until its tiles are written.
+    pub(crate) budget: OwnedSemaphorePermit,
+    pub(crate) reply: oneshot::Sender<LeafIndex>,
+}
+
+/// A committed batch on its way to the tiles.
+pub(crate) struct Batch {
+    pub(crate) head: TreeHead,
+    pub(crate) leaves: Vec<Leaf>,
+    pub(crate) _budget: Vec<OwnedSemaphorePermit>,
+}
+
+pub(crate) struct Sequencer {
+    pub(crate) applied: watch::Receiver<TreeHead>,
+    pub(crate) batches: mpsc::Sender<Batch>,
+    pub(crate) committed: watch::Sender<TreeSize>,
+    pub(crate) frontier: Frontier,
+    pub(crate) heads: Arc<dyn HeadStore>,
+    pub(crate) keys: Arc<LogKeys>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) queue: mpsc::Receiver<Pending>,
+    /// Staged batches, oldest first, that may have to be replayed.
+    pub(crate) staged: VecDeque<BatchName>,
+    pub(crate) stored: StoredHead,
+    pub(crate) tiles: Arc<dyn TileStore>,
+}
+
+impl Sequencer {
+    /// Waits for entries and commits them; `false` when no more can come.
+    ///
+    /// # Errors
+    /// After an error nobody knows what was written: drop everything and open the log anew.
+    pub(crate) async fn step(&mut self, stop: &Shutdown) -> Result<bool, StoreError> {
+        let mut pending = Vec::new();
+        // Only waiting is cut short: a commit that has begun is finished.
+        match stop.unless_requested(self.queue.recv_many(&mut pending, MAX_BATCH)).await {
+            None | Some(0) => Ok(false),
+            Some(_) => self.commit(pending).await.map(|()| true),
+        }
+    }
+
+    async fn commit(&mut self, pending: Vec<Pending>) -> Result<(), StoreError> {
+        let begin = Instant::now();
+        let old = self.frontier.size();
+        let (leaves, budget, replies, duplicates) = self.place(pending).await?;
+        if leaves.is_empty() {
+            self.metrics.committed(0, duplicates, begin.elapsed());
+            answer(replies);
+            return Ok(());
+        }
+        let mut frontier = self.frontier.clone();
+        for leaf in &leaves {
+            frontier.append(leaf.hash);
+        }
+        let head =
+            TreeHead { origin: self.keys.origin().to_owned(), size: frontier.size(), root: frontier.root() };
+        let name = BatchName { old, new: head.size };
+        self.tiles.stage(name, staging::encode(name, &leaves)).await?;
+
+        let applied = self.applied.borrow().size;
+        let next = StoredHead { note: self.keys.sign_head(&head), applied };
+        let hashes: Vec<Hash> = leaves.iter().map(|leaf| leaf.hash).collect();
+        self.heads.swap(self.keys.origin(), &self.stored, &next, LeafIndex::new(old.get()), &hashes).await?;
+        self.frontier = frontier;
+        self.stored = next;
+        self.staged.push_back(name);
+        self.committed.send_replace(head.size);
+        self.metrics.committed(leaves.len(), duplicates, begin.elapsed());
+        answer(replies);
+
+        // Waits when the integrator is far behind, so that memory stays bounded. It is gone only when the log stops.
+        let _ = self.batches.send(Batch { head, leaves, _budget: budget }).await;
+        self.drop_staged(applied).await
+    }
+
+    /// Gives each entry its index: its first one if it is known, the next free one otherwise.
+    async fn place(&self, pending: Vec<Pending>) -> Result<Placed, StoreError> {
+        let hashes: Vec<Hash> = pending.iter().map(|one| one.leaf.hash).collect();
+        let known = self.heads.find(self.keys.origin(), &hashes).await?;
+        let mut next = self.frontier.size().get();
+        let mut fresh = HashMap::new();
+        let (mut leaves, mut budget) = (Vec::new(), Vec::new());
+        let mut replies = Vec::with_capacity(pending.len());
+        for (Pending { leaf, budget: share, reply }, known) in pending.into_iter().zip(known) {
+            let index = known.or_else(|| fresh.get(&leaf.hash).copied()).unwrap_or_else(|| {
+                let index = LeafIndex::new(next);
+                next += 1;
+                fresh.insert(leaf.hash, index);
+                leaves.push(leaf);
+                budget.push(share);
+                index
+            });
+            replies.push((reply, index));
+        }
+        let duplicates = replies.len() - leaves.len();
+        Ok((leaves, budget, replies, duplicates))
+    }
+
+    /// Drops what the head store now knows to be in tiles. Not before: after a crash the tiles at `applied` are where
+    /// the replay begins.
+    async fn drop_staged(&mut self, applied: TreeSize) -> Result<(), StoreError> {
+        let done = self.staged.iter().take_while(|batch| batch.new <= applied).count();
+        if done < DROP_AT_ONCE {
+            return Ok(());
+        }
+        let batches: Vec<BatchName> = self.staged.drain(..done).collect();
+        self.tiles.unstage(&batches).await
+    }
+}
+
+type Placed = (Vec<Leaf>, Vec<OwnedSemaphorePermit>, Vec<(oneshot::Sender<LeafIndex>, LeafIndex)>, usize);
+
+fn answer(replies: Vec<(oneshot::Sender<LeafIndex>, LeafIndex)>) {
+    for (reply, index) in replies {
+        // A caller that gave up does not want to know.
+        let _ = reply.send(index);
+    }
+}

@@ -1,0 +1,110 @@
+//! What every store must do, run against every implementation.
+
+use super::*;
+
+fn path(text: &str) -> TilePath {
+    text.parse().expect("a tile path of these tests")
+}
+
+fn batch(old: u64, new: u64) -> BatchName {
+    BatchName { old: old.into(), new: new.into() }
+}
+
+async fn tiles(store: &dyn TileStore) {
+    let (a, b) = (path("tile/0/000.p/2"), path("tile/entries/000.p/2"));
+    assert_eq!(store.get(&a).await.unwrap(), None);
+    store.put(vec![(a, Bytes::from_static(b"aa")), (b, Bytes::from_static(b"bb"))]).await.unwrap();
+    assert_eq!(store.get(&a).await.unwrap().unwrap(), "aa");
+    store.put(vec![(a, Bytes::from_static(b"aa"))]).await.unwrap();
+    let error = store.put(vec![(a, Bytes::from_static(b"ac"))]).await.unwrap_err();
+    assert!(matches!(error, StoreError::Conflict { .. }), "{error}");
+    assert_eq!(store.get(&a).await.unwrap().unwrap(), "aa");
+
+    let full = path("tile/0/000");
+    store.put(vec![(full, Bytes::from_static(b"full"))]).await.unwrap();
+    store.discard_partials(&full).await.unwrap();
+    store.discard_partials(&path("tile/0/x001/000")).await.unwrap();
+    assert_eq!(store.get(&a).await.unwrap(), None);
+    assert_eq!(store.get(&b).await.unwrap().unwrap(), "bb");
+    assert_eq!(store.get(&full).await.unwrap().unwrap(), "full");
+
+    assert_eq!(store.published().await.unwrap(), None);
+    store.publish(Bytes::from_static(b"one")).await.unwrap();
+    store.publish(Bytes::from_static(b"two")).await.unwrap();
+    assert_eq!(store.published().await.unwrap().unwrap(), "two");
+
+    for (old, new) in [(0, 5), (9, 10), (5, 9)] {
+        store.stage(batch(old, new), Bytes::from_static(b"x")).await.unwrap();
+    }
+    store.stage(batch(5, 9), Bytes::from_static(b"y")).await.unwrap();
+    assert_eq!(store.staged().await.unwrap(), [batch(0, 5), batch(5, 9), batch(9, 10)]);
+    assert_eq!(store.read_staged(batch(5, 9)).await.unwrap().unwrap(), "y");
+    store.unstage(&[batch(0, 5), batch(1, 2)]).await.unwrap();
+    assert_eq!(store.staged().await.unwrap(), [batch(5, 9), batch(9, 10)]);
+    assert_eq!(store.read_staged(batch(0, 5)).await.unwrap(), None);
+}
+
+async fn heads(store: &dyn HeadStore) {
+    let head = |note: &str, applied: u64| StoredHead { note: note.into(), applied: applied.into() };
+    let (zero, one, two) = (head("0", 0), head("1", 0), head("2", 1));
+    let leaf = |n: u8| Hash::leaf(&[n]);
+    let first = LeafIndex::new(0);
+
+    assert_eq!(store.load("a").await.unwrap(), None);
+    let error = store.swap("a", &zero, &one, first, &[]).await.unwrap_err();
+    assert!(matches!(error, StoreError::HeadMoved { .. }), "{error}");
+    store.create("a", &zero).await.unwrap();
+    store.create("b", &one).await.unwrap();
+    assert!(matches!(store.create("a", &one).await.unwrap_err(), StoreError::HeadMoved { .. }));
+    assert_eq!(store.load("a").await.unwrap().unwrap(), zero);
+
+    store.swap("a", &zero, &one, first, &[leaf(0), leaf(1), leaf(0)]).await.unwrap();
+    // A swap from a head that is gone changes neither the head nor the leaves.
+    let error = store.swap("a", &zero, &two, LeafIndex::new(3), &[leaf(9)]).await.unwrap_err();
+    assert!(matches!(error, StoreError::HeadMoved { .. }), "{error}");
+    assert_eq!(store.load("a").await.unwrap().unwrap(), one);
+    store.swap("a", &one, &two, LeafIndex::new(3), &[leaf(2), leaf(1)]).await.unwrap();
+    assert_eq!(store.load("a").await.unwrap().unwrap(), two);
+    assert_eq!(store.load("b").await.unwrap().unwrap(), one);
+
+    let index = |n: u64| Some(LeafIndex::new(n));
+    let found = store.find("a", &[leaf(9), leaf(2), leaf(1), leaf(0)]).await.unwrap();
+    assert_eq!(found, [None, index(3), index(1), index(0)]);
+    assert_eq!(store.find("b", &[leaf(0)]).await.unwrap(), [None]);
+    assert_eq!(store.find("a", &[]).await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn memory() {
+    tiles(&MemoryTiles::default()).await;
+    heads(&MemoryHeads::default()).await;
+}
+
+#[tokio::test]
+async fn local_and_sqlite() {
+    let folder = tempfile::tempdir().unwrap();
+    let (public, staging, database) =
+        (folder.path().join("public"), folder.path().join("staging"), folder.path().join("heads.db"));
+    let store = LocalTiles::open(&public, &staging).unwrap();
+    tiles(&store).await;
+    assert!(SqliteHeads::open(&database).await.is_err(), "a missing database is not made up");
+    heads(&SqliteHeads::create(&database).await.unwrap()).await;
+
+    // What was written is there for the next process, and a second one at the same time is refused.
+    let second = LocalTiles::open(&public, &staging);
+    assert!(matches!(second.err(), Some(StoreError::Locked { .. })));
+    drop(store);
+    let store = LocalTiles::open(&public, &staging).unwrap();
+    assert_eq!(store.published().await.unwrap().unwrap(), "two");
+    let store = SqliteHeads::open(&database).await.unwrap();
+    assert_eq!(store.load("b").await.unwrap().unwrap().note, b"1");
+}
+
+#[test]
+fn batch_names_are_canonical() {
+    let name = batch(7, 12);
+    assert_eq!(name.to_string().parse(), Ok(name));
+    for wrong in ["lock", "7-12", "00000000000000000007-00000000000000000007", "00000000000000000007"] {
+        assert!(wrong.parse::<BatchName>().is_err(), "{wrong}");
+    }
+}

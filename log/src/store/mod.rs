@@ -1,0 +1,165 @@
+//! Where a log keeps its bytes: tiles in a [`TileStore`], the signed head in a [`HeadStore`].
+//!
+//! The two are kept apart on purpose. Whoever can modify the tile store can stop the log, and no more: everything in
+//! it is checked against the head before it is signed again. The head store is trusted: a head that goes back in
+//! time is how a log forks, so it must not be restored from a backup.
+
+mod local;
+mod memory;
+mod sqlite;
+
+#[cfg(test)]
+mod contract;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use glassbloom_spec::{
+    hash::Hash,
+    id::{LeafIndex, TreeSize},
+    tile::TilePath,
+};
+
+pub use local::LocalTiles;
+pub use memory::{MemoryHeads, MemoryTiles};
+pub use sqlite::SqliteHeads;
+
+/// Why a store did not do what it was asked. Every variant stops the log: after a failed write nobody knows what
+/// the disk holds, and `Log::open` finds out.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// A write-once object exists with other bytes.
+    #[error("{path} exists with other content; run `glassbloom-log fsck` on this log")]
+    Conflict {
+        /// The object's path.
+        path: String,
+    },
+    /// The stored head is not the one that was to be replaced: another process writes to this log.
+    #[error("the head of {origin} was changed by somebody else; only one process may write to a log")]
+    HeadMoved {
+        /// The log's origin.
+        origin: String,
+    },
+    /// The disk or the database failed.
+    #[error("{what}: {source}")]
+    Io {
+        /// What was being done, with its path.
+        what: String,
+        /// The cause.
+        source: std::io::Error,
+    },
+    /// Another process has the log open.
+    #[error("{path} is locked: another process serves this log; stop it first")]
+    Locked {
+        /// The lock file.
+        path: String,
+    },
+}
+
+impl StoreError {
+    /// An I/O failure while doing `what`.
+    pub fn io(what: impl Into<String>, source: std::io::Error) -> Self {
+        Self::Io { what: what.into(), source }
+    }
+}
+
+/// Everything of one log that the world may read, and what is staged to become that.
+///
+/// Tiles and bundles are write-once. When a writing method returns, the bytes survive a power cut. After an error
+/// they may or may not be there. Implementations may be eventually consistent for readers of other processes, but a
+/// read after a write in this process sees the write.
+#[async_trait]
+pub trait TileStore: Send + Sync + 'static {
+    /// Writes the objects, in any order. An object that exists with the same bytes is left as it is; with other bytes
+    /// it is a [`StoreError::Conflict`].
+    async fn put(&self, objects: Vec<(TilePath, Bytes)>) -> Result<(), StoreError>;
+
+    /// Reads an object; `None` when there is none.
+    async fn get(&self, path: &TilePath) -> Result<Option<Bytes>, StoreError>;
+
+    /// Deletes the partial versions of this full tile or bundle, if any. Need not be durable.
+    async fn discard_partials(&self, full: &TilePath) -> Result<(), StoreError>;
+
+    /// Replaces the published checkpoint as a whole.
+    async fn publish(&self, checkpoint: Bytes) -> Result<(), StoreError>;
+
+    /// The published checkpoint; `None` before the first.
+    async fn published(&self) -> Result<Option<Bytes>, StoreError>;
+
+    /// Writes a staged batch. Replaces one of the same name.
+    async fn stage(&self, batch: BatchName, bytes: Bytes) -> Result<(), StoreError>;
+
+    /// The names of all staged batches, in order.
+    async fn staged(&self) -> Result<Vec<BatchName>, StoreError>;
+
+    /// Reads a staged batch; `None` when there is none.
+    async fn read_staged(&self, batch: BatchName) -> Result<Option<Bytes>, StoreError>;
+
+    /// Deletes staged batches, durably: one that was never swapped in must not come back beside its successor.
+    async fn unstage(&self, batches: &[BatchName]) -> Result<(), StoreError>;
+}
+
+/// Names a staged batch by the sizes of the tree before and after it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct BatchName {
+    /// Size before.
+    pub old: TreeSize,
+    /// Size after; larger than `old`.
+    pub new: TreeSize,
+}
+
+impl std::fmt::Display for BatchName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Fixed width, so that the order of names is the order of sizes.
+        write!(f, "{:020}-{:020}", self.old.get(), self.new.get())
+    }
+}
+
+impl std::str::FromStr for BatchName {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let (old, new) = text.split_once('-').ok_or(())?;
+        let name = Self {
+            old: TreeSize::new(old.parse().map_err(|_| ())?),
+            new: TreeSize::new(new.parse().map_err(|_| ())?),
+        };
+        if name.old < name.new && name.to_string() == text { Ok(name) } else { Err(()) }
+    }
+}
+
+/// The head of a log as its store keeps it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredHead {
+    /// The checkpoint with the log's own signature, not cosigned: private until published.
+    pub note: Vec<u8>,
+    /// Tiles and bundles are complete up to this size; what lies between it and the head is staged.
+    pub applied: TreeSize,
+}
+
+/// The newest signed head of each log, and which entries it holds.
+///
+/// Swaps are serialisable, across processes and restarts, and durable when they return. This is what keeps a log from
+/// forking, so an implementation must never be pointed at a copy.
+#[async_trait]
+pub trait HeadStore: Send + Sync + 'static {
+    /// Stores the first head of a log; [`StoreError::HeadMoved`] if there is one already.
+    async fn create(&self, origin: &str, head: &StoredHead) -> Result<(), StoreError>;
+
+    /// The newest head; `None` before `create`.
+    async fn load(&self, origin: &str) -> Result<Option<StoredHead>, StoreError>;
+
+    /// Replaces `old` by `new` and remembers the leaves that `new` adds, from index `first` on, in one transaction.
+    /// [`StoreError::HeadMoved`] unless `old` is the stored head. A leaf that is known keeps its first index.
+    async fn swap(
+        &self,
+        origin: &str,
+        old: &StoredHead,
+        new: &StoredHead,
+        first: LeafIndex,
+        leaves: &[Hash],
+    ) -> Result<(), StoreError>;
+
+    /// For each leaf hash the index where it was first logged. All 256 bits are compared: a shorter key would let two
+    /// colluding entries share one index.
+    async fn find(&self, origin: &str, leaves: &[Hash]) -> Result<Vec<Option<LeafIndex>>, StoreError>;
+}
