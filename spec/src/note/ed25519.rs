@@ -23,11 +23,11 @@ impl PublicKey {
 }
 
 #[derive(Clone)]
-pub(super) struct SecretKey(SigningKey);
+pub(super) struct SecretKey(Box<SigningKey>);
 
 impl SecretKey {
     pub(super) fn from_seed(seed: &[u8; 32]) -> Self {
-        Self(SigningKey::from_bytes(seed))
+        Self(Box::new(SigningKey::from_bytes(seed)))
     }
 
     pub(super) fn public_bytes(&self) -> Vec<u8> {

@@ -85,7 +85,7 @@ fn keys_sign_only_in_their_role() {
     assert_eq!(log_key().cosign(&head, time), Err(SignError::WrongKey));
     assert_eq!(witness(1).cosign(&head, UnixSeconds::new(0)), Err(SignError::BadTime));
     assert_eq!(witness(2).cosign(&head, UnixSeconds::new(1 << 63)), Err(SignError::BadTime));
-    let two_lines = TreeHead { origin: format!("{ORIGIN}\n5"), ..head.clone() };
+    let two_lines = TreeHead { origin: format!("{ORIGIN}\n5"), ..head };
     assert_eq!(log_key().sign_checkpoint(&two_lines), Err(SignError::BadHead));
     let long = TreeHead { origin: "o".repeat(256), ..head };
     assert_eq!(log_pq_key().sign_checkpoint(&long), Err(SignError::BadHead));
