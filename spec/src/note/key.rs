@@ -244,3 +244,36 @@ pub(super) fn split_key(text: &str) -> Result<(&str, &str, Algorithm, Vec<u8>), 
     let algorithm = Algorithm::from_byte(kind).ok_or(KeyError::UnknownAlgorithm(kind))?;
     Ok((name, id, algorithm, key.to_vec()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::note::SignedNote;
+
+    /// The examples of c2sp.org/signed-note and of Go's note package. Their texts are no checkpoints, so that only
+    /// the layers below [`VerifierKey::verify`] can open them.
+    #[test]
+    fn notes_of_other_implementations() {
+        for (vkey, note) in [
+            (
+                "example.com/foo+530d903a+AekyeRrm56hApGFkyQR4ZCbV54Id2LKaANYcrnKv3U2k",
+                "This is an example message.\n\n\u{2014} example.com/foo \
+                 Uw2QOkn8srV1yJGh2VYRlL1Tnagv1YEq6TfXppzi2ONncAlTgK7Ztg1ERYNZXsYjOBH3mFXmRKuwHjG1Yu72IneyaQM=\n",
+            ),
+            (
+                "PeterNeumann+c74f20a3+ARpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TW",
+                "If you think cryptography is the answer to your problem,\nthen you don't know what your problem \
+                 is.\n\n\u{2014} PeterNeumann \
+                 x08go/ZJkuBS9UG/SffcvIAQxVBtiFupLLr8pAcElZInNIuGUgYN1FFYC2pZSNXgKvqfqdngotpRZb6KE6RyyBwJnAM=\n",
+            ),
+        ] {
+            let key: VerifierKey = vkey.parse().unwrap();
+            let parsed = SignedNote::parse(note.as_bytes()).unwrap();
+            let [line] = parsed.signatures.as_slice() else { panic!("one signature") };
+            let PublicKey::Ed25519(raw) = &key.key else { panic!("an Ed25519 key") };
+            assert!(key.claims(line));
+            assert!(raw.verify(parsed.text.as_bytes(), &line.signature));
+            assert!(!raw.verify(parsed.text.replacen('i', "j", 1).as_bytes(), &line.signature));
+        }
+    }
+}
