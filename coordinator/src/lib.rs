@@ -1,1 +1,64 @@
-//! stub
+//! The Glassbloom coordinator: connects clients and providers, and is trusted by neither.
+//!
+//! # In scope
+//! Provider sessions, verdicts, the bundle that clients verify, the relay of sealed requests, accounts and books, and
+//! a plain-text endpoint that seals on the caller's behalf and says so.
+//!
+//! # Out of scope
+//! Reading what is sealed (it has no key), and being believed: every claim it makes is an entry of a log that others
+//! check. It keeps nothing that cannot be rebuilt from the logs, but accounts and books.
+
+mod app;
+mod bootstrap;
+pub mod cli;
+pub mod config;
+mod error;
+mod logs;
+mod metrics;
+mod plaintext;
+mod routes;
+mod sealed;
+mod session;
+mod settle;
+mod store;
+mod view;
+
+use std::{sync::Arc, time::Duration};
+
+use glassbloom_service::{Clock, Shutdown};
+use tokio::{net::TcpListener, time::timeout};
+
+use crate::{app::App, config::Config};
+
+/// Serves until shutdown is requested, and then until what is under way has ended.
+///
+/// Returns once the registry says what this coordinator goes by and every receipt that a provider handed over is
+/// logged.
+///
+/// # Errors
+/// When the key, policy, token or database cannot be read, or the logs cannot be used.
+pub async fn serve(
+    config: Config,
+    listener: TcpListener,
+    clock: Arc<dyn Clock>,
+    shutdown: Shutdown,
+) -> anyhow::Result<()> {
+    let app = Arc::new(App::open(config, clock, shutdown.clone()).await?);
+    app.publish().await?;
+    tracing::info!("listening on http://{}", listener.local_addr()?);
+    let watch = tokio::spawn({
+        let app = Arc::clone(&app);
+        async move { app.watch().await }
+    });
+    axum::serve(listener, routes::router(&app)).with_graceful_shutdown(shutdown.requested_owned()).await?;
+    watch.await?;
+    app.tasks.close();
+    if timeout(STOP_WITHIN, app.tasks.wait()).await.is_err() {
+        tracing::warn!("stopped with receipts that the log has not taken");
+    }
+    app.store.close().await;
+    Ok(())
+}
+
+/// A log that is late gets this long to take the last receipts.
+const STOP_WITHIN: Duration = Duration::from_secs(20);

@@ -1,0 +1,127 @@
+//! What every part of the running coordinator shares.
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::{Context, ensure};
+use glassbloom_service::{Clock, LogClient, Shutdown};
+use glassbloom_spec::{curve::SigningKey, policy::Policy};
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::task::TaskTracker;
+
+use crate::{
+    bootstrap,
+    config::Config,
+    logs::{Appender, Registry},
+    metrics::Metrics,
+    session::Sessions,
+    store::Store,
+};
+
+/// The running coordinator.
+pub(crate) struct App {
+    pub(crate) config: Config,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) metrics: Metrics,
+    pub(crate) receipts: Appender,
+    pub(crate) registry: Registry,
+    pub(crate) sessions: Sessions,
+    pub(crate) shutdown: Shutdown,
+    pub(crate) signer: SigningKey,
+    pub(crate) store: Store,
+    /// Work that must end before the process does: receipts on their way into the log.
+    pub(crate) tasks: TaskTracker,
+}
+
+impl App {
+    /// Opens what the configuration names; talks to nobody yet.
+    pub(crate) async fn open(
+        config: Config,
+        clock: Arc<dyn Clock>,
+        shutdown: Shutdown,
+    ) -> anyhow::Result<Self> {
+        let signer = Config::read_key(&config.data)?;
+        let policy = policy(&config, &signer)?;
+        let file = config.path(&config.log.token_file);
+        let token = std::fs::read_to_string(&file)
+            .with_context(|| format!("the log's token {} cannot be read", file.display()))?;
+        let appender = |origin: String, prefix: &str| {
+            let client = LogClient::new(&format!("{}/{prefix}", config.log.url));
+            Appender::new(client, token.trim().to_owned(), origin, policy.clone())
+        };
+        Ok(Self {
+            clock,
+            metrics: Metrics::default(),
+            receipts: appender(config.receipts_origin(), "receipts"),
+            registry: Registry::new(appender(config.registry_origin(), "registry"), signer.public_key()),
+            sessions: Sessions::default(),
+            shutdown,
+            signer,
+            store: Store::open(&config.database()).await.context("coordinator.db cannot be opened")?,
+            tasks: TaskTracker::new(),
+            config,
+        })
+    }
+
+    /// Makes the registry say what this coordinator goes by, waiting for a log that is still starting.
+    pub(crate) async fn publish(&self) -> anyhow::Result<()> {
+        for attempt in 1.. {
+            let error = match bootstrap::publish(&self.config, &self.signer, &self.registry).await {
+                Ok(()) => break,
+                Err(error) => error,
+            };
+            if attempt == START_ATTEMPTS {
+                return Err(error.context(format!("the logs at {} cannot be used", self.config.log.url)));
+            }
+            tracing::info!(reason = format!("{error:#}"), "waiting for the log");
+            let waited = self.shutdown.unless_requested(tokio::time::sleep(START_EVERY)).await;
+            ensure!(waited.is_some(), "stopped while waiting for the log");
+        }
+        Ok(())
+    }
+
+    /// Follows the registry and ends the sessions of providers that may not serve any more.
+    pub(crate) async fn watch(&self) {
+        let mut ticks = interval(WATCH_EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        while self.shutdown.unless_requested(ticks.tick()).await.is_some() {
+            self.registry.refresh().await;
+            self.end_dead_sessions();
+        }
+    }
+
+    fn end_dead_sessions(&self) {
+        let now = self.clock.now().seconds();
+        for live in self.sessions.all() {
+            if self.registry.view().revoked(live.admitted.key_id).is_some() {
+                live.close("the provider's key is revoked");
+            } else if live.admitted.not_after <= now {
+                live.close("the attestation expired; a new one is needed");
+            }
+        }
+    }
+}
+
+/// The policy of the log with this coordinator's own key and tiers where the file does not name them: the file is
+/// written before the key exists.
+pub(crate) fn policy(config: &Config, signer: &SigningKey) -> anyhow::Result<Policy> {
+    let file = config.path(&config.log.policy_file);
+    let text = std::fs::read_to_string(&file)
+        .with_context(|| format!("the policy {} cannot be read", file.display()))?;
+    let policy = Policy::parse(&text).with_context(|| format!("{}", file.display()))?;
+    for origin in [config.registry_origin(), config.receipts_origin()] {
+        ensure!(policy.log(&origin).is_some(), "{} has no log line for {origin}", file.display());
+    }
+    let own = signer.public_key();
+    let mut text = format!("{text}\n");
+    if !policy.coordinators().contains(&own) {
+        text.push_str(&format!("coordinator {own}\n"));
+    }
+    if policy.accepted_tiers().is_empty() && !config.rules.tiers.is_empty() {
+        text.push_str(&format!("accept {}\n", config.rules.tiers.join(" ")));
+    }
+    Policy::parse(&text).context("the policy with this coordinator's own lines")
+}
+
+const START_ATTEMPTS: u32 = 60;
+const START_EVERY: Duration = Duration::from_millis(500);
+const WATCH_EVERY: Duration = Duration::from_secs(5);

@@ -1,0 +1,196 @@
+//! Whether a provider may serve: its attestation is judged, and attestation and verdict are logged either way.
+
+use std::collections::BTreeSet;
+
+use glassbloom_spec::{
+    hash::Hash,
+    id::KeyId,
+    leaf::{Attestation, Payload, Verdict},
+    record::ProviderRecord,
+    statement::Statement,
+    verify::{Judgement, judge},
+};
+
+use super::Admitted;
+use crate::{app::App, bootstrap};
+
+/// Why a provider may not serve, and what its operator can do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Refusal {
+    pub(crate) code: &'static str,
+    pub(crate) message: String,
+}
+
+impl Refusal {
+    pub(crate) fn new(code: &'static str, message: impl Into<String>) -> Self {
+        Self { code, message: message.into() }
+    }
+}
+
+/// The first message of a session.
+#[derive(Clone, Debug)]
+pub(crate) struct Hello {
+    pub(crate) attestation: Vec<u8>,
+    pub(crate) capacity: u32,
+    pub(crate) models: Vec<String>,
+}
+
+/// Judges a provider. What was refused before logging is a malformed or dead attestation; everything else leaves a
+/// verdict that anyone can recompute.
+pub(crate) async fn admit(
+    app: &App,
+    hello: &Hello,
+    name: &str,
+) -> Result<(Admitted, Vec<ProviderRecord>), Refusal> {
+    if hello.capacity == 0 || hello.capacity > MAX_CAPACITY {
+        return Err(Refusal::new("bad_capacity", format!("the capacity must be from 1 to {MAX_CAPACITY}")));
+    }
+    let bad =
+        |error: String| Refusal::new("bad_attestation", format!("{error}; update the provider's software"));
+    let statement = Statement::parse(&hello.attestation).map_err(|error| bad(error.to_string()))?;
+    let attestation = Attestation::of(&statement).map_err(|error| bad(error.to_string()))?;
+    statement.verify(&attestation.signing_key).map_err(|error| bad(error.to_string()))?;
+    if app.clock.now().seconds() >= attestation.not_after {
+        let message = format!(
+            "the keys expired at {}; restart the provider, which makes new ones",
+            attestation.not_after
+        );
+        return Err(Refusal::new("attestation_expired", message));
+    }
+    let log = |error: crate::logs::LogError| {
+        Refusal::new("log_unavailable", format!("{error}; the provider tries again by itself"))
+    };
+    app.registry.sync().await.map_err(log)?;
+    check_not_revoked(app, statement.key_id())?;
+    if app.registry.view().release_is_missing(&attestation.build) {
+        // A release that was put into the folder while the coordinator ran.
+        if let Err(error) = bootstrap::publish_releases(&app.config, &app.registry).await {
+            tracing::warn!(error = format!("{error:#}"), "the folder of releases could not be read");
+        }
+    }
+    let (judgement, rules) = {
+        let view = app.registry.view();
+        let rules = view
+            .rules()
+            .ok_or_else(|| Refusal::new("no_policy", "the coordinator has no policy in force"))?;
+        (judge(&statement, &rules.says, app.registry.policy(), &*view), rules.hash)
+    };
+    app.registry.ensure(&statement).await.map_err(log)?;
+    log_verdict(app, &statement, &judgement, rules).await.map_err(log)?;
+    if judgement.tier.is_none() {
+        return Err(Refusal::new("not_accepted", refusal_message(&judgement.reasons)));
+    }
+    let (models, records) = records(app, &statement.leaf_hash(), &attestation, &hello.models);
+    if models.is_empty() {
+        let message = format!(
+            "none of the models {:?} is served here with the files that the attestation names; \
+             compare the provider's model folder with the coordinator's",
+            hello.models
+        );
+        return Err(Refusal::new("no_model", message));
+    }
+    let admitted = Admitted {
+        attestation: statement.leaf_hash(),
+        signing_key: attestation.signing_key,
+        key_id: statement.key_id(),
+        not_after: attestation.not_after,
+        capacity: hello.capacity,
+        models,
+        name: name.to_owned(),
+    };
+    Ok((admitted, records))
+}
+
+fn check_not_revoked(app: &App, key: KeyId) -> Result<(), Refusal> {
+    match app.registry.view().revoked(key) {
+        None => Ok(()),
+        Some(revocation) => Err(Refusal::new(
+            "key_revoked",
+            format!(
+                "the registry revokes key {key} ({}); delete the provider's keys and start it anew",
+                revocation.reason
+            ),
+        )),
+    }
+}
+
+async fn log_verdict(
+    app: &App,
+    statement: &Statement,
+    judgement: &Judgement,
+    rules: Hash,
+) -> Result<(), crate::logs::LogError> {
+    let verdict = Verdict {
+        policy: rules,
+        attestation: statement.leaf_hash(),
+        tier: judgement.tier.map(|tier| tier.name().to_owned()),
+        reasons: judgement.reasons.clone(),
+    };
+    let known = app.registry.view().verdict(verdict.attestation).is_some_and(|leaf| leaf.says == verdict);
+    if known {
+        return Ok(());
+    }
+    let signed = verdict.sign(&app.signer).expect("a key in memory signs");
+    app.registry.ensure(&signed).await
+}
+
+/// The aliases that this provider may serve, with a record for each.
+fn records(
+    app: &App,
+    attestation_hash: &Hash,
+    attestation: &Attestation,
+    aliases: &[String],
+) -> (BTreeSet<String>, Vec<ProviderRecord>) {
+    let view = app.registry.view();
+    let serves = |alias: &&String| {
+        view.model(alias).is_some_and(|leaf| attestation.models.contains(&leaf.says.digest()))
+    };
+    let aliases: BTreeSet<&String> = aliases.iter().filter(serves).collect();
+    aliases
+        .into_iter()
+        .filter_map(|alias| Some((alias.clone(), view.record(attestation_hash, alias)?)))
+        .unzip()
+}
+
+fn refusal_message(reasons: &[String]) -> String {
+    let reasons: Vec<String> = reasons
+        .iter()
+        .map(|reason| match advice(reason) {
+            Some(advice) => format!("{reason} ({advice})"),
+            None => reason.clone(),
+        })
+        .collect();
+    format!("the attestation was logged and judged, and may not serve: {}", reasons.join("; "))
+}
+
+fn advice(reason: &str) -> Option<&'static str> {
+    Some(match reason {
+        "beacon-not-cosigned" | "beacon-not-of-the-registry" => {
+            "the provider reads another log than this coordinator's: check its log URL and policy"
+        }
+        "build-not-released" => "put a signed release for this build into the coordinator's releases folder",
+        "build-not-yet-released" => "wait until the release is in force, or use an older build",
+        "evidence-unknown" => "this coordinator does not know the format of the evidence; update it",
+        "expired" | "lifetime-too-long" => "restart the provider with a life time that the policy allows",
+        "model-not-logged" => {
+            "the provider has model files that the coordinator does not list: compare the folders"
+        }
+        "no-models" => "give the provider a model",
+        "tier-not-accepted" => "the policy accepts other evidence: see rules.tiers in coordinator.toml",
+        "nonce-mismatch" | "payload-malformed" | "signature-invalid" => "update the provider's software",
+        _ => return None,
+    })
+}
+
+const MAX_CAPACITY: u32 = 4096;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_says_what_to_do() {
+        let message = refusal_message(&["build-not-released".to_owned(), "odd".to_owned()]);
+        assert!(message.contains("releases folder") && message.ends_with("; odd"), "{message}");
+    }
+}

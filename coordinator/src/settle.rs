@@ -1,0 +1,80 @@
+//! The end of an answer: check the receipt, log it, book it.
+
+use glassbloom_spec::{
+    api::UsageOpening,
+    leaf::Payload,
+    pedersen::Opening,
+    receipt::{Receipt, charge},
+    statement::Statement,
+};
+
+use crate::{
+    app::App,
+    error::ApiError,
+    session::{Admitted, Order},
+    store::Usage,
+};
+
+/// Logs a receipt and returns its `tlog-proof`.
+///
+/// The proof is the acknowledgement: once it is out, the log holds the receipt, whatever becomes of this process. The
+/// books come second, because a receipt without a booking costs the operator a little, and the reverse would charge
+/// for what nobody can prove.
+pub(crate) async fn settle(
+    app: &App,
+    provider: &Admitted,
+    order: &Order,
+    receipt: &[u8],
+    usage: &UsageOpening,
+) -> Result<Vec<u8>, ApiError> {
+    let (statement, receipt) = check(provider, receipt)?;
+    let (index, proof) = app.receipts.append(&statement).await.map_err(|error| {
+        tracing::error!(%error, "a receipt was not logged");
+        ApiError::LogLate(error.to_string())
+    })?;
+    app.metrics.receipt();
+    let tokens_and_charge = billed(app, order, &receipt, usage);
+    if tokens_and_charge.is_none() {
+        tracing::warn!(%index, provider = provider.name, "a receipt that cannot be billed: the opening does not fit it");
+    }
+    let booked = Usage {
+        receipt_index: index.get(),
+        request_id: &order.request_id,
+        account: order.account,
+        model: &order.model,
+        attestation: provider.attestation,
+        tokens_and_charge,
+        sealed_by: order.sealed_by.name(),
+        started: order.started,
+        ended: app.clock.now(),
+    };
+    if let Err(error) = app.store.book(&booked).await {
+        tracing::error!(%error, %index, "a request could not be booked");
+    }
+    Ok(proof)
+}
+
+/// Whether it is a receipt by this provider: what is not does not enter the log.
+fn check(provider: &Admitted, receipt: &[u8]) -> Result<(Statement, Receipt), ApiError> {
+    let bad = |message: String| ApiError::Provider { code: "bad_receipt".to_owned(), message };
+    let statement = Statement::parse(receipt).map_err(|error| bad(error.to_string()))?;
+    let receipt = Receipt::of(&statement).map_err(|error| bad(error.to_string()))?;
+    statement.verify(&provider.signing_key).map_err(|error| bad(error.to_string()))?;
+    if receipt.attestation != provider.attestation {
+        return Err(bad("the receipt names another attestation".to_owned()));
+    }
+    Ok((statement, receipt))
+}
+
+/// Tokens and charge, if the opening fits the receipt and the logged price.
+fn billed(app: &App, order: &Order, receipt: &Receipt, usage: &UsageOpening) -> Option<(u64, u64, u64)> {
+    let [prompt, completion] = &usage.blindings;
+    let prompt = Opening::from_parts(usage.prompt, *prompt.as_bytes()).ok()?;
+    let completion = Opening::from_parts(usage.completion, *completion.as_bytes()).ok()?;
+    let view = app.registry.view();
+    let price = view.prices(&receipt.prices)?.price(&order.model)?;
+    let opens =
+        [prompt.commitment(), completion.commitment()] == receipt.usage && receipt.charge_matches(price);
+    let charge = charge(&[prompt, completion], price).ok()?;
+    opens.then_some((usage.prompt, usage.completion, charge.value()))
+}
