@@ -1,0 +1,170 @@
+//! One audit: both logs, from what was remembered to what is served now.
+
+mod fork;
+mod logs;
+mod report;
+mod state;
+
+use std::path::PathBuf;
+
+use glassbloom_service::{Clock, FetchError, LogClient};
+use glassbloom_spec::{
+    checkpoint::Checkpoint,
+    hash::Hash,
+    policy::{OpenError, Policy},
+};
+
+pub use report::{LogReport, Problem, ProblemKind, Report};
+pub use state::{Seen, State, StateError};
+
+use crate::{finding::Finding, replay::ReplayError, rules};
+
+/// What to audit.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Base URL of the log service; the logs are below it at `/registry` and `/receipts`.
+    pub log: String,
+    /// Whom to believe.
+    pub policy: Policy,
+    /// Folder for what is remembered.
+    pub state: PathBuf,
+    /// Replay from the first entry instead of from where the last audit ended.
+    pub from_genesis: bool,
+}
+
+/// Why an audit could not even begin, or had to be given up for reasons on this side.
+#[derive(Debug, thiserror::Error)]
+pub enum AuditError {
+    /// The policy has no log of this kind.
+    #[error("the policy file has no log line whose origin ends in /{0}")]
+    NoSuchLog(&'static str),
+    /// The remembered state.
+    #[error(transparent)]
+    State(#[from] StateError),
+}
+
+/// Audits both logs.
+///
+/// # Errors
+/// Only for what is wrong on the auditor's side; whatever is wrong with the logs is in the report.
+pub async fn audit(config: &Config, clock: &dyn Clock) -> Result<Report, AuditError> {
+    let registry_origin = origin(&config.policy, "registry")?;
+    let receipts_origin = origin(&config.policy, "receipts")?;
+    let base = config.log.trim_end_matches('/');
+    let registry = Source { client: LogClient::new(&format!("{base}/registry")), origin: registry_origin };
+    let receipts = Source { client: LogClient::new(&format!("{base}/receipts")), origin: receipts_origin };
+
+    let state = State::open(&config.state).await?;
+    let mut audit =
+        Audit { config, state: &state, policy_hash: policy_hash(&config.policy), report: Report::default() };
+    // The receipts' checkpoint first: whatever registry its receipts rely on was published before it.
+    let receipts_head = audit.open(&receipts, clock).await;
+    let registry_head = audit.open(&registry, clock).await;
+    let copy = match registry_head {
+        Some(checkpoint) => audit.registry(&registry, &checkpoint).await?,
+        None => None,
+    };
+    if let Some(checkpoint) = receipts_head {
+        audit.receipts(&receipts, &checkpoint, copy.as_ref()).await?;
+    }
+    let report = audit.report;
+    state.close().await;
+    Ok(report)
+}
+
+/// A log and how to reach it.
+struct Source {
+    client: LogClient,
+    origin: String,
+}
+
+struct Audit<'a> {
+    config: &'a Config,
+    state: &'a State,
+    policy_hash: Hash,
+    report: Report,
+}
+
+impl Audit<'_> {
+    /// Fetches and opens a checkpoint; what keeps it from being opened goes into the report.
+    async fn open(&mut self, source: &Source, clock: &dyn Clock) -> Option<Checkpoint> {
+        let note = match source.client.checkpoint_bytes().await {
+            Ok(note) => note,
+            Err(error) => {
+                self.problem(source, &ReplayError::Fetch(error));
+                return None;
+            }
+        };
+        let checkpoint = match self.config.policy.open(Some(&source.origin), &note) {
+            Ok(checkpoint) => checkpoint,
+            Err(error) => {
+                self.not_opened(source, &error);
+                return None;
+            }
+        };
+        let age = clock.now().seconds().get().saturating_sub(checkpoint.cosigned_at().get());
+        let asks_for_witnesses = checkpoint.cosigned_at().get() > 0;
+        if asks_for_witnesses && age > self.config.policy.checkpoint_age() {
+            let detail = format!(
+                "{}: the checkpoint was cosigned {age} s ago, the policy allows {} s; is the log still running?",
+                source.origin,
+                self.config.policy.checkpoint_age()
+            );
+            self.report.problems.push(Problem { kind: ProblemKind::Stale, detail });
+        }
+        let log = LogReport {
+            origin: source.origin.clone(),
+            size: checkpoint.size(),
+            root: checkpoint.root(),
+            new_entries: 0,
+            cosigned_at: checkpoint.cosigned_at(),
+            age,
+            cosigned_by: checkpoint.cosignatures().iter().map(|(name, _)| name.clone()).collect(),
+        };
+        // The registry was asked last and is shown first.
+        self.report.logs.insert(0, log);
+        Some(checkpoint)
+    }
+
+    fn not_opened(&mut self, source: &Source, error: &OpenError) {
+        let Source { client, origin } = source;
+        let kind = match error {
+            OpenError::Malformed(_) => ProblemKind::Malformed,
+            OpenError::Quorum { .. } => ProblemKind::Stale,
+            OpenError::BadSignature(_) | OpenError::UnknownLog { .. } | OpenError::Unsigned { .. } => {
+                self.report.findings.push(Finding::about_log(&rules::CHECKPOINT, origin, error.to_string()));
+                return;
+            }
+        };
+        let detail = format!("{origin}: {}/checkpoint: {error}", client.prefix());
+        self.report.problems.push(Problem { kind, detail });
+    }
+
+    fn problem(&mut self, source: &Source, error: &ReplayError) {
+        let kind = match error {
+            ReplayError::Malformed(_)
+            | ReplayError::Fetch(FetchError::Malformed { .. } | FetchError::Proof(_) | FetchError::Tile(_)) => {
+                ProblemKind::Malformed
+            }
+            ReplayError::Fetch(FetchError::Refused { .. } | FetchError::Unreachable { .. }) => {
+                ProblemKind::Unreachable
+            }
+        };
+        self.report.problems.push(Problem { kind, detail: format!("{}: {error}", source.origin) });
+    }
+
+    fn log_report(&mut self, origin: &str) -> &mut LogReport {
+        let mut logs = self.report.logs.iter_mut();
+        logs.find(|log| log.origin == origin).expect("a log is in the report once its checkpoint is open")
+    }
+}
+
+fn origin(policy: &Policy, kind: &'static str) -> Result<String, AuditError> {
+    let mut origins = policy.logs().iter().map(|log| &log.origin);
+    let found = origins.find(|origin| origin.rsplit('/').next() == Some(kind));
+    found.cloned().ok_or(AuditError::NoSuchLog(kind))
+}
+
+fn policy_hash(policy: &Policy) -> Hash {
+    Hash::of(policy.to_string().as_bytes())
+}

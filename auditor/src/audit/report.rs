@@ -1,0 +1,104 @@
+//! What an audit tells people and programs.
+
+use core::fmt;
+
+use glassbloom_service::ExitCode;
+use glassbloom_spec::{
+    hash::Hash,
+    id::{TreeSize, UnixSeconds},
+};
+use serde::Serialize;
+
+use crate::finding::Finding;
+
+/// The outcome of one audit.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Report {
+    /// Logs that could be opened, registry first.
+    pub logs: Vec<LogReport>,
+    /// Rules that do not hold, from this run and, for entries, from earlier ones.
+    pub findings: Vec<Finding>,
+    /// What kept the audit from going further.
+    pub problems: Vec<Problem>,
+}
+
+/// One log as it was found.
+#[derive(Clone, Debug, Serialize)]
+pub struct LogReport {
+    /// Its origin.
+    pub origin: String,
+    /// Entries in the checkpoint.
+    pub size: TreeSize,
+    /// Its root.
+    pub root: Hash,
+    /// Entries that this run replayed.
+    pub new_entries: u64,
+    /// When the quorum had cosigned.
+    pub cosigned_at: UnixSeconds,
+    /// Seconds since then.
+    pub age: u64,
+    /// Witnesses of the policy that cosigned.
+    pub cosigned_by: Vec<String>,
+}
+
+/// Something that is no finding about the log's content, but means that the audit says less than it should.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Problem {
+    /// What kind.
+    pub kind: ProblemKind,
+    /// What happened and what to do.
+    pub detail: String,
+}
+
+/// Kinds of problems; each has an exit code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ProblemKind {
+    /// What a log serves cannot be parsed.
+    Malformed,
+    /// The checkpoint is too old, goes back, or too few witnesses cosigned it.
+    Stale,
+    /// A log does not answer.
+    Unreachable,
+}
+
+impl Report {
+    /// The exit code: findings weigh most, then the first problem.
+    pub fn exit_code(&self) -> ExitCode {
+        if !self.findings.is_empty() {
+            return ExitCode::Rejected;
+        }
+        match self.problems.first().map(|problem| problem.kind) {
+            None => ExitCode::Ok,
+            Some(ProblemKind::Malformed) => ExitCode::Malformed,
+            Some(ProblemKind::Stale) => ExitCode::Stale,
+            Some(ProblemKind::Unreachable) => ExitCode::Unreachable,
+        }
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for log in &self.logs {
+            let entries = if log.new_entries == 1 { "entry" } else { "entries" };
+            let by = if log.cosigned_by.is_empty() {
+                "no witness is asked for by the policy".to_owned()
+            } else {
+                format!("cosigned {} s ago by {}", log.age, log.cosigned_by.join(", "))
+            };
+            writeln!(f, "{}  size {}  {} new {entries}  {by}", log.origin, log.size, log.new_entries)?;
+        }
+        for finding in &self.findings {
+            writeln!(f, "\n{finding}\n  explained `glassbloom-auditor explain {}`", finding.rule)?;
+        }
+        for problem in &self.problems {
+            writeln!(f, "\nproblem: {}", problem.detail)?;
+        }
+        match (self.findings.len(), self.problems.is_empty()) {
+            (0, true) => writeln!(f, "every entry follows from the log: no findings"),
+            (0, false) => writeln!(f, "\nno findings, but the audit is not complete"),
+            (1, _) => writeln!(f, "\n1 finding"),
+            (count, _) => writeln!(f, "\n{count} findings"),
+        }
+    }
+}

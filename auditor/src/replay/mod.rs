@@ -1,0 +1,14 @@
+//! Reading a log and recomputing what it claims.
+//!
+//! Nothing a log serves is believed: entries are hashed, the hashes are folded, and the result must be the root of a
+//! checkpoint that the policy accepts.
+
+mod consistency;
+mod registry;
+mod stream;
+mod tree;
+
+pub use consistency::{History, history};
+pub use registry::{Entry, Fault, Leaf, Registry, SyncError};
+pub use stream::{Batch, Damage, Fold, Mismatch, ReplayError, batches};
+pub use tree::Tree;
