@@ -1,0 +1,113 @@
+//! What the tests of the log share: witnesses that live in the test, stores that fail on demand, and a check of the
+//! whole tree.
+
+pub(crate) mod faulty;
+pub(crate) mod witness;
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use glassbloom_log::{
+    Endpoint, Error, Log, LogKeys, Options, Parts,
+    fsck::{Source, check},
+    store::{HeadStore, MemoryHeads, MemoryTiles, TileStore},
+};
+use glassbloom_service::{Clock, SystemClock};
+use glassbloom_spec::{id::TreeSize, policy::Policy};
+
+pub(crate) const ORIGIN: &str = "test.example/registry";
+pub(crate) const LIMIT: Duration = Duration::from_secs(20);
+
+/// The parts of a log that survive its process.
+pub(crate) struct Bench {
+    pub(crate) tiles: Arc<dyn TileStore>,
+    pub(crate) heads: Arc<dyn HeadStore>,
+    pub(crate) policy: Arc<Policy>,
+    pub(crate) witnesses: Vec<Endpoint>,
+    pub(crate) options: Options,
+    pub(crate) clock: Arc<dyn Clock>,
+}
+
+pub(crate) fn keys() -> LogKeys {
+    LogKeys::from_seeds(ORIGIN, [1; 32], [2; 32]).unwrap()
+}
+
+/// A policy for the test log with these witnesses, of which `quorum` must cosign.
+pub(crate) fn policy(witnesses: &[Endpoint], quorum: usize) -> Arc<Policy> {
+    let keys = keys();
+    let mut text: String = keys.vkeys().map(|key| format!("log {key}\n")).concat();
+    let mut names = Vec::new();
+    for (n, witness) in witnesses.iter().enumerate() {
+        text.push_str(&format!("witness w{n} {} {}\n", witness.keys[0], witness.url));
+        names.push(format!("w{n}"));
+    }
+    text.push_str(&match quorum {
+        0 => "quorum none\n".to_owned(),
+        quorum => format!("group q {quorum} {}\nquorum q\n", names.join(" ")),
+    });
+    Arc::new(Policy::parse(&text).unwrap())
+}
+
+impl Bench {
+    /// In memory, without witnesses.
+    pub(crate) fn memory() -> Self {
+        Self::on(Arc::new(MemoryTiles::default()), Arc::new(MemoryHeads::default()))
+    }
+
+    pub(crate) fn on(tiles: Arc<dyn TileStore>, heads: Arc<dyn HeadStore>) -> Self {
+        let options = Options { witness_timeout: Duration::from_millis(500), ..Options::default() };
+        Self {
+            tiles,
+            heads,
+            policy: policy(&[], 0),
+            witnesses: vec![],
+            options,
+            clock: Arc::new(SystemClock),
+        }
+    }
+
+    pub(crate) fn with_witnesses(mut self, witnesses: Vec<Endpoint>, quorum: usize) -> Self {
+        self.policy = policy(&witnesses, quorum);
+        self.witnesses = witnesses;
+        self
+    }
+
+    pub(crate) async fn create(&self) {
+        Log::create(&keys(), &*self.tiles, &*self.heads).await.unwrap();
+    }
+
+    pub(crate) async fn open(&self) -> Result<Log, Error> {
+        let parts = Parts {
+            keys: keys(),
+            policy: Arc::clone(&self.policy),
+            tiles: Arc::clone(&self.tiles),
+            heads: Arc::clone(&self.heads),
+        };
+        Log::open(parts, self.witnesses.clone(), self.options, Arc::clone(&self.clock)).await
+    }
+
+    /// Waits until everything committed is published and verifies the whole tree against it.
+    pub(crate) async fn check_all(&self, log: &Log) -> TreeSize {
+        let size = log.size();
+        published(log, size).await;
+        let report =
+            check(&Source::Store(Arc::clone(&self.tiles)), &self.policy, ORIGIN, |_, _| ()).await.unwrap();
+        assert_eq!(report.findings, []);
+        assert_eq!(report.checkpoint.size(), size);
+        size
+    }
+}
+
+/// Waits until at least this size is published.
+pub(crate) async fn published(log: &Log, size: TreeSize) {
+    let wait = async {
+        while log.published().is_none_or(|published| published.head.size < size) {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    tokio::time::timeout(LIMIT, wait).await.expect("published in time");
+}
+
+pub(crate) fn entry(n: u64) -> Bytes {
+    format!("entry {n}").into_bytes().into()
+}

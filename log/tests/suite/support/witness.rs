@@ -1,0 +1,130 @@
+//! A witness for tests: correct, small, and able to misbehave.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+};
+
+use axum::{
+    Router,
+    extract::State,
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::post,
+};
+use glassbloom_log::Endpoint;
+use glassbloom_spec::{
+    checkpoint::TreeHead,
+    hash::Hash,
+    id::{TreeSize, UnixSeconds},
+    merkle::verify_consistency,
+    note::{NoteSigner, SignedNote},
+};
+
+/// Answers `add-checkpoint` from memory.
+pub(crate) struct FakeWitness {
+    pub(crate) endpoint: Endpoint,
+    state: Arc<Mutex<Behaviour>>,
+    server: tokio::task::JoinHandle<()>,
+}
+
+struct Behaviour {
+    signer: NoteSigner,
+    seen: HashMap<String, TreeHead>,
+    mood: Mood,
+    requests: usize,
+    time: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mood {
+    Honest,
+    /// Every request is answered 500.
+    Broken,
+    /// No request is ever answered.
+    Silent,
+    /// The signature is of another head.
+    Forging,
+    /// Claims to know a tree of this size.
+    Ahead(u64),
+}
+
+impl FakeWitness {
+    pub(crate) async fn start(n: u8) -> Self {
+        let signer = NoteSigner::ed25519_witness(&format!("witness{n}.example"), [100 + n; 32]).unwrap();
+        let key = signer.vkey().clone();
+        let behaviour =
+            Behaviour { signer, seen: HashMap::new(), mood: Mood::Honest, requests: 0, time: 1_900_000_000 };
+        let state = Arc::new(Mutex::new(behaviour));
+        let router =
+            Router::new().route("/add-checkpoint", post(add_checkpoint)).with_state(Arc::clone(&state));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let server = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+        Self { endpoint: Endpoint { url, keys: vec![key] }, state, server }
+    }
+
+    pub(crate) fn mood(&self, mood: Mood) {
+        self.state.lock().unwrap().mood = mood;
+    }
+
+    pub(crate) fn requests(&self) -> usize {
+        self.state.lock().unwrap().requests
+    }
+
+    pub(crate) fn seen(&self, origin: &str) -> Option<TreeHead> {
+        self.state.lock().unwrap().seen.get(origin).cloned()
+    }
+
+    /// Makes it forget, as a witness that lost its state would.
+    pub(crate) fn forget(&self) {
+        self.state.lock().unwrap().seen.clear();
+    }
+}
+
+impl Drop for FakeWitness {
+    fn drop(&mut self) {
+        self.server.abort();
+    }
+}
+
+async fn add_checkpoint(State(state): State<Arc<Mutex<Behaviour>>>, body: String) -> Response {
+    let mood = {
+        let mut state = state.lock().unwrap();
+        state.requests += 1;
+        state.mood
+    };
+    match mood {
+        Mood::Silent => std::future::pending().await,
+        Mood::Broken => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+        Mood::Ahead(size) => conflict(size),
+        Mood::Honest | Mood::Forging => cosign(&mut state.lock().unwrap(), &body, mood == Mood::Forging),
+    }
+}
+
+fn conflict(size: u64) -> Response {
+    (StatusCode::CONFLICT, [(header::CONTENT_TYPE, "text/x.tlog.size")], format!("{size}\n")).into_response()
+}
+
+fn cosign(state: &mut Behaviour, body: &str, forge: bool) -> Response {
+    let (request, note) = body.split_once("\n\n").unwrap();
+    let mut lines = request.split('\n');
+    let old: TreeSize = lines.next().unwrap().strip_prefix("old ").unwrap().parse().unwrap();
+    let proof: Vec<Hash> = lines.map(|line| Hash::from_base64(line).unwrap()).collect();
+    let note = SignedNote::parse(note.as_bytes()).unwrap();
+    let mut head = TreeHead::parse(&note.text).unwrap();
+    let known =
+        state.seen.get(&head.origin).map_or((0.into(), Hash::EMPTY_TREE), |seen| (seen.size, seen.root));
+    if old != known.0 {
+        return conflict(known.0.get());
+    }
+    if verify_consistency(known.0, head.size, known.1, head.root, &proof).is_err() {
+        return StatusCode::UNPROCESSABLE_ENTITY.into_response();
+    }
+    state.seen.insert(head.origin.clone(), head.clone());
+    state.time += 1;
+    if forge {
+        head.root = Hash::of(b"another tree");
+    }
+    format!("{}\n", state.signer.cosign(&head, UnixSeconds::new(state.time)).unwrap()).into_response()
+}
