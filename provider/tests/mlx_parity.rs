@@ -1,5 +1,6 @@
 //! The engine answers what Python's `mlx-lm` answers, token for token, and behaves as its interface says.
 #![cfg(feature = "mlx")]
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
 use std::path::PathBuf;
 use std::process::Command;

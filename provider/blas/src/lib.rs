@@ -20,7 +20,6 @@ const ONE_THREAD: usize = 1 << 20;
 /// As CBLAS demands: `a`, `b` and `c` point to matrices of the shapes that the other arguments say, valid for
 /// reads and, for `c`, writes; `c` overlaps neither of the others.
 #[expect(unsafe_code, reason = "CBLAS is a C interface on raw matrices, found by this name")]
-#[expect(clippy::too_many_arguments, reason = "the CBLAS signature")]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cblas_sgemm(
     order: c_int,

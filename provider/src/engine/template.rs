@@ -138,6 +138,7 @@ fn parse_arguments(call: &mut Value) {
 }
 
 /// Python's `json.dumps(value, ensure_ascii=False)`.
+#[expect(clippy::needless_pass_by_value, reason = "filters take their options like this")]
 fn to_json(value: &minijinja::Value, options: Kwargs) -> Result<minijinja::Value, minijinja::Error> {
     let indent: Option<usize> = options.get("indent")?;
     // Those that `transformers` takes besides; none of them matters in a template.

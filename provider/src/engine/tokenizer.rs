@@ -58,16 +58,16 @@ impl Decoder<'_> {
         {
             return Ok(String::new());
         }
-        self.settle(text)
+        self.settle(&text)
     }
 
     /// The text of a character that was never completed.
     pub(crate) fn finish(mut self) -> Result<String, String> {
         let text = self.tokenizer.decode(&self.tokens)?;
-        self.settle(text)
+        self.settle(&text)
     }
 
-    fn settle(&mut self, text: String) -> Result<String, String> {
+    fn settle(&mut self, text: &str) -> Result<String, String> {
         let new = text.strip_prefix(&self.text).unwrap_or_default().to_owned();
         self.tokens.drain(..self.settled);
         self.settled = self.tokens.len();
