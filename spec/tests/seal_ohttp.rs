@@ -236,7 +236,11 @@ fn the_end_of_the_response_belongs_in_the_last_chunk() {
     let (mut head, encoder) = ResponseEncoder::start(200, &Fields::new()).unwrap();
     head.extend(encoder.end(&Fields::new()).unwrap());
     let early = seal_raw(&bytes, &[&head], b"");
+    let mut again = sealed().1;
     assert_eq!(read(reader, &early, 1000), Err(BadMessage::EndBeforeLastChunk.into()));
+    assert_eq!(again.push(&early), Err(BadMessage::EndBeforeLastChunk.into()));
+    assert_eq!(again.push(b""), Err(BadMessage::EndBeforeLastChunk.into()), "an error is final");
+    assert_eq!(again.finish(), Err(BadMessage::EndBeforeLastChunk.into()));
     let never = seal_raw(&bytes, &[&head[..head.len() - 1]], b"");
     assert_eq!(read(sealed().1, &never, 1000), Err(BadMessage::Truncated.into()));
     assert_eq!(read(sealed().1, &seal_raw(&bytes, &[], b""), 1000), Err(BadMessage::Truncated.into()));

@@ -138,11 +138,13 @@ impl ResponseWriter {
 pub struct ResponseReader {
     opener: ResponseOpener,
     decoder: ResponseDecoder,
+    /// The first fault inside the seal, repeated ever after.
+    failed: Option<BadMessage>,
 }
 
 impl ResponseReader {
     pub(super) fn new(opener: ResponseOpener) -> Self {
-        Self { opener, decoder: ResponseDecoder::default() }
+        Self { opener, decoder: ResponseDecoder::default(), failed: None }
     }
 
     /// The secret from which both ends derive the salts of a receipt. The relay cannot.
@@ -154,15 +156,23 @@ impl ResponseReader {
     /// [`Event::End`]: that comes from [`ResponseReader::finish`].
     ///
     /// # Errors
-    /// When the bytes do not open, or are no response.
+    /// When the bytes do not open, or are no response; the same again on every later call.
     pub fn push(&mut self, bytes: &[u8]) -> Result<Vec<Event>, Unsealed> {
+        if let Some(error) = &self.failed {
+            return Err(error.clone().into());
+        }
+        let chunks = self.opener.push(bytes)?;
+        self.decode(&chunks).map_err(|error| self.failed.insert(error).clone().into())
+    }
+
+    fn decode(&mut self, chunks: &[Vec<u8>]) -> Result<Vec<Event>, BadMessage> {
         let mut events = Vec::new();
-        for chunk in self.opener.push(bytes)? {
-            events.append(&mut self.decoder.push(&chunk)?);
+        for chunk in chunks {
+            events.append(&mut self.decoder.push(chunk)?);
         }
         // Else a sender could end the message early and still go on with the transport.
         if events.iter().any(|event| matches!(event, Event::End { .. })) {
-            return Err(BadMessage::EndBeforeLastChunk.into());
+            return Err(BadMessage::EndBeforeLastChunk);
         }
         Ok(events)
     }
@@ -173,6 +183,9 @@ impl ResponseReader {
     /// # Errors
     /// [`OpenError::Truncated`] when the last chunk never came, and as [`ResponseReader::push`].
     pub fn finish(mut self) -> Result<Vec<Event>, Unsealed> {
+        if let Some(error) = self.failed {
+            return Err(error.into());
+        }
         let events = self.decoder.push(&self.opener.finish()?)?;
         self.decoder.finish()?;
         Ok(events)
