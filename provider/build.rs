@@ -11,7 +11,9 @@ fn main() {
     };
     // Relative, so that a build does not depend on where the checkout lies. First as installed (`bin/` beside
     // `lib/mlx/`), then from `target/debug`, and from `target/debug/deps` or `target/TRIPLE/debug`.
-    for path in ["../lib/mlx/lib", "../mlx/dist/mlx/lib", "../../mlx/dist/mlx/lib", "../../../mlx/dist/mlx/lib"] {
+    for path in
+        ["../lib/mlx/lib", "../mlx/dist/mlx/lib", "../../mlx/dist/mlx/lib", "../../../mlx/dist/mlx/lib"]
+    {
         println!("cargo::rustc-link-arg=-Wl,-rpath,{here}/{path}");
     }
 }
