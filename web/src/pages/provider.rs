@@ -1,0 +1,116 @@
+//! A provider: keys, what vouches for them, and what that does not prove.
+
+use glassbloom_spec::leaf::Tier;
+use leptos::prelude::*;
+
+use crate::{
+    data::provider::{Provider, RECEIPTS_SCANNED, Receipts, VerdictLine},
+    describe::short,
+    route::Route,
+    ui::{FieldList, HashText, Verdict, When},
+};
+
+/// A provider.
+#[component]
+pub fn ProviderPage(
+    /// What was loaded and checked.
+    provider: Provider,
+) -> impl IntoView {
+    let Provider { leaf, entry, key, fields, tier, verdicts, models, release, successor, not_after, receipts, outcome } = provider;
+    let replaced = successor.map(|route| view! { <p class="notice">"A newer attestation of this provider "<a href=route.to_string()>"replaced this one"</a>"."</p> });
+    let models = models.into_iter().map(|(name, route)| view! { <li>{linked(name, route)}</li> }).collect_view();
+    let release = match release {
+        Some((version, route)) => linked(version, Some(route)),
+        None => view! { <span class="quiet">"no release in the registry names this build"</span> }.into_any(),
+    };
+    let judged = |line: VerdictLine| view! { <li><a href=line.route.to_string()>{line.text}</a></li> };
+    let judged = if verdicts.is_empty() {
+        view! { <p class="empty">"No coordinator has judged this attestation yet."</p> }.into_any()
+    } else {
+        view! { <ul class="plain" data-testid="verdicts">{verdicts.into_iter().map(judged).collect_view()}</ul> }.into_any()
+    };
+    view! {
+        <section class="page-head" data-testid="page-provider">
+            <p class="kicker">"Provider"</p>
+            <h1>"Key "<code>{short(&key.0)}</code></h1>
+            <p class="lead">"Whoever holds this key signs the answers; prompts are sealed to the key beside it."</p>
+        </section>
+        {replaced}
+        <Verdict outcome=outcome testid="provider-verdict"/>
+        <TierView tier=tier/>
+        <div class="split">
+            <div class="main-column">
+                <section class="card">
+                    <header class="card-head"><h2>"Keys and evidence"</h2><p class="quiet">"as it attested them"</p></header>
+                    <FieldList fields=fields/>
+                </section>
+            </div>
+            <aside class="side-column">
+                <section class="card">
+                    <header class="card-head"><h2>"In the registry"</h2></header>
+                    <dl class="facts stacked">
+                        <div><dt>"Attestation"</dt><dd><a href=entry.to_string() data-testid="provider-entry">"registry entry"</a>" "<HashText text=leaf.to_string() short=true/></dd></div>
+                        <div><dt>"Release"</dt><dd>{release}</dd></div>
+                        <div><dt>"Models"</dt><dd><ul class="plain">{models}</ul></dd></div>
+                        <div><dt>"Keys until"</dt><dd><When time=not_after/></dd></div>
+                    </dl>
+                </section>
+                <section class="card">
+                    <header class="card-head"><h2>"Verdicts"</h2></header>
+                    {judged}
+                </section>
+                <section class="card">
+                    <header class="card-head"><h2>"Receipts"</h2></header>
+                    <ReceiptsView receipts=receipts/>
+                </section>
+            </aside>
+        </div>
+    }
+}
+
+fn linked(name: String, route: Option<Route>) -> AnyView {
+    match route {
+        Some(route) => view! { <a href=route.to_string()>{name}</a> }.into_any(),
+        None => name.into_any(),
+    }
+}
+
+/// What the evidence proves, and beside it what it does not.
+#[component]
+fn TierView(tier: Option<Tier>) -> impl IntoView {
+    let (name, proves, does_not) = tier.map_or(
+        ("unknown evidence", "nothing: this version does not know the format", "anything at all"),
+        |tier| (tier.name(), tier.proves(), tier.does_not_prove()),
+    );
+    view! {
+        <section class="tier" aria-label="Tier" data-testid="provider-tier">
+            <h2>"Tier "<span class="tag">{name}</span></h2>
+            <div class="two">
+                <div><h3>"What it proves"</h3><p>{proves}"."</p></div>
+                <div class="not"><h3>"What it does not prove"</h3><p>{does_not}"."</p></div>
+            </div>
+        </section>
+    }
+}
+
+#[component]
+fn ReceiptsView(receipts: Receipts) -> AnyView {
+    match receipts {
+        Receipts::Unknown(cause) => view! { <p class="empty">{cause}</p> }.into_any(),
+        Receipts::Counted { count, among, newest } => {
+            let among = if among == RECEIPTS_SCANNED { format!("the newest {among}") } else { format!("{among} in the log") };
+            let newest = newest.into_iter().map(|route| {
+                let label = match route {
+                    Route::Entry(log, index) => format!("{log} #{index}"),
+                    _ => "receipt".to_owned(),
+                };
+                view! { <li><a href=route.to_string()>{label}</a></li> }
+            });
+            view! {
+                <p><strong data-testid="receipt-count">{count}</strong>" of "{among}</p>
+                <ul class="plain">{newest.collect_view()}</ul>
+            }
+            .into_any()
+        }
+    }
+}
