@@ -1,5 +1,6 @@
 //! The `glassbloom` command.
 
+mod ask;
 mod receipts;
 mod verify;
 
@@ -35,6 +36,8 @@ pub struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Ask one question through the running proxy and show what was verified.
+    Ask(ask::Arguments),
     /// Write proxy.toml.
     Init {
         /// The coordinator's address, for example http://127.0.0.1:8788.
@@ -87,6 +90,7 @@ impl Arguments {
     /// Runs the command and says how it ended.
     pub async fn run(self) -> ExitCode {
         let done = match self.command {
+            Command::Ask(arguments) => return ask::run(&self.data, &arguments).await,
             Command::Init { coordinator, api_key_file, policy, listen, keep_text } => {
                 init(&self.data, coordinator, &api_key_file, &policy, listen, keep_text)
             }

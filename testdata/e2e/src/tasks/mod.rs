@@ -1,5 +1,9 @@
 //! What the task runner behind the cargo aliases does, one module for each task.
 
+pub mod build;
+pub mod ci;
 pub mod mlx;
+pub mod node;
 pub mod python;
-mod wheel;
+pub mod up;
+pub(crate) mod wheel;
