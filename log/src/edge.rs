@@ -78,11 +78,11 @@ impl Edge {
                     touched[level] = true;
                 }
             });
-            for level in 0..8 {
+            for (level, touched) in touched.iter_mut().enumerate() {
                 if self.rows[level].len() == usize::from(FULL_WIDTH) {
                     self.emit(level, &mut objects);
                     self.rows[level].clear();
-                    touched[level] = false;
+                    *touched = false;
                     if level == 0 {
                         self.bundle.clear();
                     }

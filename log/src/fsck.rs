@@ -15,7 +15,10 @@ use glassbloom_spec::{
 };
 use reqwest::StatusCode;
 
-use crate::store::{StoreError, TileStore};
+use crate::{
+    store::{StoreError, TileStore},
+    witness::describe,
+};
 
 /// Where a log is read from.
 #[derive(Clone)]
@@ -128,7 +131,11 @@ impl Source {
             },
             Self::Http(client, base) => {
                 let url = format!("{}/{path}", base.trim_end_matches('/'));
-                let response = client.get(&url).send().await.map_err(|e| unreachable(format!("{e:#}")))?;
+                let response = client
+                    .get(&url)
+                    .send()
+                    .await
+                    .map_err(|e| unreachable(format!("{url}: {}", describe(&e))))?;
                 match response.status() {
                     StatusCode::OK => {}
                     StatusCode::NOT_FOUND => return Ok(None),
@@ -203,15 +210,16 @@ async fn read_bundle(source: &Source, index: u64, size: TreeSize) -> Result<Bund
     let bundle = TilePath::entries(index, size).expect("the index is below the number of bundles");
     let hashes = TilePath::hashes(0, index, size).expect("every bundle has a tile of hashes beside it");
     let (entries, tile) = tokio::try_join!(source.tile(bundle), source.tile(hashes))?;
-    let compared = tokio::task::spawn_blocking(move || compare(bundle, entries, hashes, tile)).await;
+    let compared =
+        tokio::task::spawn_blocking(move || compare(bundle, entries.as_ref(), hashes, tile.as_ref())).await;
     compared.map_err(|e| FsckError::Unreachable { path: bundle.to_string(), why: e.to_string() })
 }
 
 fn compare(
     bundle: TilePath,
-    entries: Option<(TilePath, Bytes)>,
+    entries: Option<&(TilePath, Bytes)>,
     hashes: TilePath,
-    tile: Option<(TilePath, Bytes)>,
+    tile: Option<&(TilePath, Bytes)>,
 ) -> Bundle {
     let width = usize::from(bundle.width());
     let first = bundle.index() * u64::from(FULL_WIDTH);
@@ -226,12 +234,12 @@ fn compare(
                 Some(rows[..width].iter().copied().map(Hash::from_bytes).collect())
             }
             _ => {
-                findings.push(Finding::Tile { path });
+                findings.push(Finding::Tile { path: *path });
                 None
             }
         },
     };
-    let leaves: Option<Vec<Hash>> = match &entries {
+    let leaves: Option<Vec<Hash>> = match entries {
         None => {
             findings.push(Finding::Missing { path: bundle });
             None

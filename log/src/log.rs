@@ -358,37 +358,17 @@ async fn load(
         return Err(Error::HeadWentBack { origin: head.origin, head: head.size, published: published.size });
     }
 
-    let (mut edge, staged) = (read_edge(reader, stored.applied).await?, tiles.staged().await?);
-    let mut kept = VecDeque::new();
-    let mut dropped = Vec::new();
-    for name in staged {
-        // Tiles of this batch are complete, or its head was never swapped in and nobody was told of its entries.
-        if name.new <= stored.applied || name.new > head.size {
-            dropped.push(name);
-            continue;
-        }
-        if name.old != edge.size() {
-            return Err(corrupt(format!("staged batch {name} does not continue at size {}", edge.size())));
-        }
-        let bytes = tiles.read_staged(name).await?;
-        let leaves = bytes.and_then(|bytes| staging::decode(name, &bytes));
-        let leaves = leaves.ok_or_else(|| corrupt(format!("staged batch {name} cannot be read")))?;
-        let mut grown = edge.clone();
-        grown.append(&leaves);
-        let reached = TreeHead { origin: head.origin.clone(), size: grown.size(), root: grown.root() };
-        if reached.size == head.size && reached != head {
-            return Err(corrupt(format!("staged batch {name} does not hash to the signed head")));
-        }
-        apply(&mut edge, &leaves, &reached, tiles, reader).await?;
-        kept.push_back(name);
+    let staged = tiles.staged().await?;
+    let (replay, begin) = chain(tiles, &staged, &head, stored.applied).await?;
+    let mut edge = read_edge(reader, stored.applied).await?;
+    if edge.root() != begin {
+        return Err(corrupt(format!("the tiles of size {} are of another tree", edge.size())));
     }
-    if (edge.size(), edge.root()) != (head.size, head.root) {
-        let (at, root) = (edge.size(), edge.root());
-        return Err(corrupt(format!(
-            "tiles and staged batches make a tree of size {at} with root {root}; the signed head has size {} and root \
-             {}",
-            head.size, head.root
-        )));
+    for name in &replay {
+        let leaves = tiles.read_staged(*name).await?.and_then(|bytes| staging::decode(*name, &bytes));
+        let leaves = leaves.ok_or_else(|| corrupt(format!("staged batch {name} cannot be read")))?;
+        let reached = TreeHead { origin: head.origin.clone(), size: name.new, root: name.root };
+        apply(&mut edge, &leaves, &reached, tiles, reader).await?;
     }
     check_last_bundle(reader, &head).await?;
     if let Some(published) = published {
@@ -400,9 +380,41 @@ async fn load(
             )));
         }
     }
+    // Tiles of these are complete, or their heads were never swapped in and nobody was told of their entries.
+    let dropped: Vec<BatchName> = staged.into_iter().filter(|name| !replay.contains(name)).collect();
     tiles.unstage(&dropped).await?;
     let frontier = read_frontier(reader, head.size).await?;
-    Ok(Loaded { stored, head, edge, frontier, staged: kept, last })
+    Ok(Loaded { stored, head, edge, frontier, staged: replay.into(), last })
+}
+
+/// The staged batches that lead from `applied` to the head, in order, and the root they begin at.
+async fn chain(
+    tiles: &dyn TileStore,
+    staged: &[BatchName],
+    head: &TreeHead,
+    applied: TreeSize,
+) -> Result<(Vec<BatchName>, Hash), Error> {
+    let corrupt = |what: String| Error::Corrupt { origin: head.origin.clone(), what };
+    let (mut names, mut size, mut root) = (Vec::new(), head.size, head.root);
+    while size > applied {
+        let name = staged.iter().find(|name| (name.new, name.root) == (size, root));
+        let name = *name.ok_or_else(|| {
+            corrupt(format!(
+                "the batch that leads to size {size} is not staged; tiles are complete to {applied}"
+            ))
+        })?;
+        let bytes = tiles.read_staged(name).await?;
+        root = bytes
+            .and_then(|bytes| staging::old_root(name, &bytes))
+            .ok_or_else(|| corrupt(format!("staged batch {name} cannot be read")))?;
+        size = name.old;
+        names.push(name);
+    }
+    if size != applied {
+        return Err(corrupt(format!("staged batches begin at size {size}; tiles are complete to {applied}")));
+    }
+    names.reverse();
+    Ok((names, root))
 }
 
 async fn read_frontier(reader: &TileReader, size: TreeSize) -> Result<merkle::Frontier, Error> {

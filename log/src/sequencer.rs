@@ -40,7 +40,7 @@ use crate::{
 /// The most entries in one commit; a commit of so many takes a few tens of milliseconds.
 const MAX_BATCH: usize = 4096;
 
-/// Staged batches are dropped this many at a time, because each time costs a sync.
+/// Staged batches are dropped this many at a time: it takes a turn of the disk that entries would wait for.
 const DROP_AT_ONCE: usize = 32;
 
 /// An entry that waits for its index.
@@ -102,8 +102,8 @@ impl Sequencer {
         }
         let head =
             TreeHead { origin: self.keys.origin().to_owned(), size: frontier.size(), root: frontier.root() };
-        let name = BatchName { old, new: head.size };
-        self.tiles.stage(name, staging::encode(name, &leaves)).await?;
+        let name = BatchName { old, new: head.size, root: head.root };
+        self.tiles.stage(name, staging::encode(name, self.frontier.root(), &leaves)).await?;
 
         let applied = self.applied.borrow().size;
         let next = StoredHead { note: self.keys.sign_head(&head), applied };

@@ -258,7 +258,8 @@ fn start(text: &str) -> String {
     text.chars().take(120).collect()
 }
 
-fn describe(error: &reqwest::Error) -> String {
+/// What went wrong, without the address that the caller names anyway.
+pub(crate) fn describe(error: &reqwest::Error) -> String {
     // The outer message only repeats the address; the cause says "connection refused".
     let mut cause: &dyn std::error::Error = error;
     while let Some(inner) = cause.source() {

@@ -7,7 +7,7 @@ fn path(text: &str) -> TilePath {
 }
 
 fn batch(old: u64, new: u64) -> BatchName {
-    BatchName { old: old.into(), new: new.into() }
+    BatchName { old: old.into(), new: new.into(), root: Hash::of(&[new as u8]) }
 }
 
 async fn tiles(store: &dyn TileStore) {
@@ -104,7 +104,10 @@ async fn local_and_sqlite() {
 fn batch_names_are_canonical() {
     let name = batch(7, 12);
     assert_eq!(name.to_string().parse(), Ok(name));
-    for wrong in ["lock", "7-12", "00000000000000000007-00000000000000000007", "00000000000000000007"] {
+    let reversed = batch(12, 7).to_string();
+    for wrong in
+        ["lock", "7-12", "00000000000000000007-00000000000000000012", &reversed, &name.to_string()[1..]]
+    {
         assert!(wrong.parse::<BatchName>().is_err(), "{wrong}");
     }
 }

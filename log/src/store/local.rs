@@ -185,10 +185,9 @@ impl TileStore for LocalTiles {
     async fn unstage(&self, batches: &[BatchName]) -> Result<(), StoreError> {
         let batches = batches.to_vec();
         self.blocking("remove staged batches".into(), move |inner| {
-            for batch in batches {
-                missing_is_fine(fs::remove_file(inner.staging.join(batch.to_string())))?;
-            }
-            File::open(&inner.staging)?.sync_all()
+            batches
+                .iter()
+                .try_for_each(|b| missing_is_fine(fs::remove_file(inner.staging.join(b.to_string()))))
         })
         .await
     }

@@ -94,23 +94,26 @@ pub trait TileStore: Send + Sync + 'static {
     /// Reads a staged batch; `None` when there is none.
     async fn read_staged(&self, batch: BatchName) -> Result<Option<Bytes>, StoreError>;
 
-    /// Deletes staged batches, durably: one that was never swapped in must not come back beside its successor.
+    /// Deletes staged batches. Need not be durable: one that comes back is dropped again when the log is opened.
     async fn unstage(&self, batches: &[BatchName]) -> Result<(), StoreError>;
 }
 
-/// Names a staged batch by the sizes of the tree before and after it.
+/// Names a staged batch by the trees before and after it. The root is part of the name, so that a batch whose head was
+/// never swapped in cannot take the place of one that was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct BatchName {
     /// Size before.
     pub old: TreeSize,
     /// Size after; larger than `old`.
     pub new: TreeSize,
+    /// Root after.
+    pub root: Hash,
 }
 
 impl std::fmt::Display for BatchName {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         // Fixed width, so that the order of names is the order of sizes.
-        write!(f, "{:020}-{:020}", self.old.get(), self.new.get())
+        write!(f, "{:020}-{:020}-{}", self.old.get(), self.new.get(), self.root)
     }
 }
 
@@ -118,11 +121,10 @@ impl std::str::FromStr for BatchName {
     type Err = ();
 
     fn from_str(text: &str) -> Result<Self, ()> {
-        let (old, new) = text.split_once('-').ok_or(())?;
-        let name = Self {
-            old: TreeSize::new(old.parse().map_err(|_| ())?),
-            new: TreeSize::new(new.parse().map_err(|_| ())?),
-        };
+        let parts: Vec<&str> = text.split('-').collect();
+        let [old, new, root] = parts[..] else { return Err(()) };
+        let size = |text: &str| text.parse().map(TreeSize::new).map_err(|_| ());
+        let name = Self { old: size(old)?, new: size(new)?, root: root.parse().map_err(|_| ())? };
         if name.old < name.new && name.to_string() == text { Ok(name) } else { Err(()) }
     }
 }

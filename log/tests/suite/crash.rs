@@ -15,6 +15,7 @@ use glassbloom_log::{
     },
 };
 use glassbloom_service::Shutdown;
+use glassbloom_spec::hash::Hash;
 
 /// Adds entries from `first` on until the log stops; returns what was acknowledged.
 async fn add_until_stopped(log: &Log, first: u64, count: u64) -> BTreeMap<u64, u64> {
@@ -49,9 +50,8 @@ async fn fails_and_recovers(point: Point, persists: bool, size: u64) {
         acknowledged.extend(add_until_stopped(&log, next, count).await);
         next += count;
     }
-    if let Err(error) = log.stop().await {
-        assert!(matches!(error, Error::Store(StoreError::Io { .. })), "{name}: {error}");
-    }
+    let error = log.stop().await.expect_err("the fault is met and stops the log");
+    assert!(matches!(error, Error::Store(StoreError::Io { .. })), "{name}: {error}");
     assert!(matches!(log.add(entry(0)).await, Err(Error::Halted)), "{name}");
 
     // Opening may meet the same fault; a fault that is gone must leave nothing behind.
@@ -106,7 +106,7 @@ async fn killed_between_swap_and_tiles() {
 async fn a_batch_whose_head_was_never_swapped_is_dropped() {
     let bench = Bench::memory();
     bench.create().await;
-    let name = BatchName { old: 0.into(), new: 2.into() };
+    let name = BatchName { old: 0.into(), new: 2.into(), root: Hash::of(b"never swapped in") };
     bench.tiles.stage(name, "left by a crash".into()).await.unwrap();
     let log = bench.open().await.unwrap();
     assert_eq!(bench.tiles.staged().await.unwrap(), []);
