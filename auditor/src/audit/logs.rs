@@ -74,7 +74,6 @@ impl Audit<'_> {
         let Folded::Right(frontier) = self.fold(source, checkpoint, fold, seen.as_ref()).await? else {
             return Ok(None);
         };
-        self.late_revocations(&registry, from.size().get(), &mut change).await?;
         self.finish(source, checkpoint, &from, &frontier, change).await?;
         Ok(Some(registry))
     }
@@ -92,6 +91,9 @@ impl Audit<'_> {
         }
         let mut change = self.state.begin().await?;
         let from = self.resume(source, false, &mut change).await?;
+        if let Some(registry) = registry {
+            late_revocations(&source.origin, registry, &mut change).await?;
+        }
         let mut fold = Fold::new(from.clone());
         let mut stream = core::pin::pin!(batches(&source.client, from.size(), checkpoint.size()));
         while let Some(batch) = stream.next().await {
@@ -270,27 +272,6 @@ impl Audit<'_> {
         Ok(())
     }
 
-    /// Receipts that were audited before a revocation came and that it voids.
-    async fn late_revocations(
-        &self,
-        registry: &Registry,
-        from: u64,
-        change: &mut Change,
-    ) -> Result<(), AuditError> {
-        if self.config.from_genesis {
-            return Ok(());
-        }
-        for (entry, revocation) in registry.revocations().filter(|(entry, _)| entry.index.get() >= from) {
-            if let Some((index, leaf)) = change.last_receipt(&revocation.key).await?
-                && index.get() >= revocation.from.get()
-            {
-                let broken = rules::late_revocation(&leaf, index, &revocation.reason);
-                change.finding(registry.origin(), entry.index, &entry.leaf_hash, &broken).await?;
-            }
-        }
-        Ok(())
-    }
-
     fn give_up<T>(&mut self, source: &Source, error: &ReplayError) -> Option<T> {
         self.problem(source, error);
         None
@@ -311,4 +292,16 @@ async fn judge_receipt(
     let first = change.receipt(leaf, index).await?;
     change.used_key(&statement.key_id(), index, leaf).await?;
     Ok(rules::check_received(Received { registry, index, statement: &statement, receipt: &receipt }, first))
+}
+
+/// Receipts that were audited before the revocation came that voids them. Of each key the last one is named.
+async fn late_revocations(origin: &str, registry: &Registry, change: &mut Change) -> Result<(), AuditError> {
+    for (_, revocation) in registry.revocations() {
+        if let Some((index, leaf)) = change.last_receipt(&revocation.key).await?
+            && let Some(broken) = rules::check_revoked(registry, &revocation.key, index)
+        {
+            change.finding(origin, index, &leaf, &broken).await?;
+        }
+    }
+    Ok(())
 }

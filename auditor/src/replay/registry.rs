@@ -208,6 +208,34 @@ impl Registry {
         self.by_hash.retain(|_, place| *place < keep);
     }
 
+    /// The copy as bytes to keep: the head it stands at, then every entry with its length before it.
+    ///
+    /// Nothing in it needs to be believed: [`from_bytes`](Self::from_bytes) hashes everything again.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = self.tree.root().as_bytes().to_vec();
+        for entry in &self.entries {
+            // An entry came in a bundle, which gives its length in two bytes.
+            bytes.extend_from_slice(&(entry.bytes.len() as u16).to_be_bytes());
+            bytes.extend_from_slice(&entry.bytes);
+        }
+        bytes
+    }
+
+    /// Takes back a copy; `None` when the bytes are damaged, and then replaying from the log is the remedy.
+    ///
+    /// The caller compares [`head`](Self::head) with a checkpoint that it kept, or lets the next
+    /// [`sync`](Self::sync) find out: whoever can write the file can only make that fail.
+    pub fn from_bytes(origin: &str, policy: &Policy, bytes: &[u8]) -> Option<Self> {
+        let mut registry = Self::new(origin, policy);
+        let (root, mut rest) = bytes.split_first_chunk::<{ Hash::LEN }>()?;
+        while let Some((length, tail)) = rest.split_first_chunk() {
+            let (entry, tail) = tail.split_at_checked(usize::from(u16::from_be_bytes(*length)))?;
+            registry.push(entry.to_vec());
+            rest = tail;
+        }
+        (rest.is_empty() && registry.tree.root() == Hash::from_bytes(*root)).then_some(registry)
+    }
+
     /// The log that this is a copy of.
     pub fn origin(&self) -> &str {
         &self.origin

@@ -22,8 +22,7 @@ mod statement;
 mod verdict;
 
 use glassbloom_spec::{
-    hash::Hash,
-    id::LeafIndex,
+    id::{KeyId, LeafIndex},
     leaf::Payload,
     policy::Policy,
     receipt::Receipt,
@@ -167,9 +166,9 @@ pub fn check_received(context: Received<'_>, first: Option<LeafIndex>) -> Vec<Br
     broken
 }
 
-/// How a receipt that was audited before breaks a revocation that came later.
-pub fn late_revocation(leaf: &Hash, index: LeafIndex, reason: &str) -> Broken {
-    (&RECEIPT_REVOKED, format!("receipt {leaf} at index {index} is void since a later revocation: {reason}"))
+/// Judges by the revocations alone a receipt that was judged by everything else before.
+pub fn check_revoked(registry: &Registry, key: &KeyId, index: LeafIndex) -> Option<Broken> {
+    receipt_revoked::check_key(registry, key, index).err().map(|detail| (&RECEIPT_REVOKED, detail))
 }
 
 #[cfg(test)]

@@ -1,7 +1,10 @@
 //! Receipts by dead keys.
 
+use glassbloom_spec::id::{KeyId, LeafIndex};
+
 use super::Received;
 use super::Rule;
+use crate::replay::Registry;
 
 /// Receipts by dead keys.
 pub const RULE: Rule = Rule {
@@ -15,11 +18,14 @@ size are void, whenever the revocation itself was logged.
 };
 
 pub(super) fn check(context: Received<'_>) -> Result<(), String> {
-    let Received { registry, statement, index, .. } = context;
-    match registry.revocation(&statement.key_id()) {
+    check_key(context.registry, &context.statement.key_id(), context.index)
+}
+
+pub(super) fn check_key(registry: &Registry, key: &KeyId, index: LeafIndex) -> Result<(), String> {
+    match registry.revocation(key) {
         Some((entry, revocation)) if index.get() >= revocation.from.get() => Err(format!(
-            "key {} is revoked from receipts size {} on (registry entry {}: {})",
-            revocation.key, revocation.from, entry.index, revocation.reason
+            "key {key} is revoked from receipts size {} on (registry entry {}: {})",
+            revocation.from, entry.index, revocation.reason
         )),
         _ => Ok(()),
     }
