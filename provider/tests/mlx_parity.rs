@@ -49,25 +49,33 @@ fn requests() -> Vec<ChatJob> {
         .collect()
 }
 
-fn equals_python(precision: Precision, name: &str) {
+/// Compares on the model as it lies here, or quantised and in two files.
+fn equals_python(precision: Precision, name: &str, quantised: bool) {
     let python = repository().join("target/venv/bin/python");
     if !python.exists() {
         return skipped("there is no target/venv with mlx-lm; `cargo ci` makes it");
     }
-    let output = Command::new(python)
+    let out = tempfile::tempdir().unwrap();
+    let mut command = Command::new(python);
+    command
         .arg(repository().join("provider/tests/parity.py"))
         .args([folder(), vector("model/demo_prompts.jsonl")])
         .arg(name)
-        .env("HF_HUB_OFFLINE", "1")
-        .output()
-        .unwrap();
+        .env("HF_HUB_OFFLINE", "1");
+    if quantised {
+        command.arg(out.path());
+    }
+    let output = command.output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let expected = String::from_utf8(output.stdout).unwrap();
     let expected: Vec<Value> = expected.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let requests = requests();
     assert_eq!(requests.len(), expected.len());
 
-    let engine = engine(precision, 1);
+    let model = if quantised { out.path().to_owned() } else { folder() };
+    let engine = MlxEngine::load([(MODEL.to_owned(), model)], Options { queue: 1, precision }).unwrap();
+    assert_eq!(engine.models()[0].bits, name.strip_prefix('q').map(|bits| bits.parse().unwrap()));
+    assert_eq!(engine.models()[0].parameters, 984_448);
     for (job, expected) in requests.into_iter().zip(expected) {
         let question = job.messages.to_string();
         let events = collect(engine.chat(job));
@@ -94,12 +102,22 @@ fn equals_python(precision: Precision, name: &str) {
 
 #[test]
 fn equals_mlx_lm_in_32_bits() {
-    equals_python(Precision::Float32, "f32");
+    equals_python(Precision::Float32, "f32", false);
 }
 
 #[test]
 fn equals_mlx_lm_as_stored() {
-    equals_python(Precision::AsStored, "bf16");
+    equals_python(Precision::AsStored, "bf16", false);
+}
+
+#[test]
+fn equals_mlx_lm_with_8_bits() {
+    equals_python(Precision::Float32, "q8", true);
+}
+
+#[test]
+fn equals_mlx_lm_with_4_bits() {
+    equals_python(Precision::Float32, "q4", true);
 }
 
 #[test]

@@ -1,6 +1,5 @@
 //! An engine without a model.
 
-use serde_json::Value;
 use tokio::sync::mpsc;
 
 use super::output::Output;
@@ -68,17 +67,6 @@ impl Engine for EchoEngine {
         let finish = if called && finish == Finish::Stop { Finish::ToolCalls } else { finish };
         send(Event::Done { finish, prompt_tokens, completion_tokens });
         stream
-    }
-}
-
-/// A conversation of one message by the user.
-impl From<&str> for ChatJob {
-    fn from(text: &str) -> Self {
-        Self {
-            messages: serde_json::json!([{ "role": "user", "content": text }]),
-            tools: Value::Null,
-            ..Self::default()
-        }
     }
 }
 

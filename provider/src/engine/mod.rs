@@ -84,6 +84,17 @@ pub struct ChatJob {
     pub cancel: CancellationToken,
 }
 
+/// A conversation of one message by the user.
+impl From<&str> for ChatJob {
+    fn from(text: &str) -> Self {
+        Self {
+            messages: serde_json::json!([{ "role": "user", "content": text }]),
+            tools: Value::Null,
+            ..Self::default()
+        }
+    }
+}
+
 /// How a token is chosen. The default is greedy: always the most likely one.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Sampling {
