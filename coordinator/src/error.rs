@@ -4,7 +4,7 @@ use axum::{
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use glassbloom_spec::api::frame::RelayError;
+use glassbloom_spec::{api::frame::RelayError, openai};
 
 /// Why a request is not answered; variants are named after who has to act.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -28,6 +28,8 @@ pub(crate) enum ApiError {
     MethodNotAllowed { method: String },
     #[error("no connected provider serves the model {0:?}; GET /v1/models lists those that are served")]
     ModelNotFound(String),
+    #[error("{}", .0.message())]
+    Openai(openai::Error),
     #[error("every provider of this model has its queue full; try again in a few seconds")]
     Overloaded,
     #[error(
@@ -56,6 +58,7 @@ impl ApiError {
             Self::LogLate(_) => "log_late",
             Self::MethodNotAllowed { .. } => "method_not_allowed",
             Self::ModelNotFound(_) => "model_not_found",
+            Self::Openai(error) => error.code().unwrap_or("invalid_request"),
             Self::Overloaded => "overloaded",
             Self::PlaintextOff => "plaintext_off",
             Self::Provider { code, .. } => code,
@@ -65,8 +68,21 @@ impl ApiError {
         }
     }
 
-    const fn status(&self) -> StatusCode {
+    /// Whether another provider may do better.
+    pub(crate) const fn is_worth_another(&self) -> bool {
+        matches!(
+            self,
+            Self::AttestationNotLive
+                | Self::ModelNotFound(_)
+                | Self::Overloaded
+                | Self::Provider { .. }
+                | Self::ProviderGone
+        )
+    }
+
+    fn status(&self) -> StatusCode {
         match self {
+            Self::Openai(error) => StatusCode::from_u16(error.status()).unwrap_or(StatusCode::BAD_REQUEST),
             Self::AttestationNotLive => StatusCode::CONFLICT,
             Self::BadRequest(_) => StatusCode::BAD_REQUEST,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
@@ -82,13 +98,7 @@ impl ApiError {
     }
 
     fn kind(&self) -> &'static str {
-        match self.status() {
-            StatusCode::UNAUTHORIZED => "authentication_error",
-            StatusCode::FORBIDDEN => "permission_error",
-            StatusCode::NOT_FOUND => "not_found_error",
-            status if status.is_server_error() => "server_error",
-            _ => "invalid_request_error",
-        }
+        if self.status().is_server_error() { "server_error" } else { "invalid_request_error" }
     }
 
     const fn param(&self) -> Option<&'static str> {
@@ -100,6 +110,9 @@ impl ApiError {
 
     /// The envelope's JSON, with its four keys.
     pub(crate) fn body(&self) -> serde_json::Value {
+        if let Self::Openai(error) = self {
+            return error.to_value();
+        }
         serde_json::json!({"error": {
             "message": self.to_string(), "type": self.kind(), "param": self.param(), "code": self.code(),
         }})

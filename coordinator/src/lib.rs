@@ -21,6 +21,8 @@ mod sealed;
 mod session;
 mod settle;
 mod store;
+#[cfg(test)]
+mod tests;
 mod view;
 
 use std::{sync::Arc, time::Duration};
@@ -43,14 +45,18 @@ pub async fn serve(
     clock: Arc<dyn Clock>,
     shutdown: Shutdown,
 ) -> anyhow::Result<()> {
-    let app = Arc::new(App::open(config, clock, shutdown.clone()).await?);
+    run(Arc::new(App::open(config, clock, shutdown).await?), listener).await
+}
+
+async fn run(app: Arc<App>, listener: TcpListener) -> anyhow::Result<()> {
     app.publish().await?;
     tracing::info!("listening on http://{}", listener.local_addr()?);
     let watch = tokio::spawn({
         let app = Arc::clone(&app);
         async move { app.watch().await }
     });
-    axum::serve(listener, routes::router(&app)).with_graceful_shutdown(shutdown.requested_owned()).await?;
+    let stop = app.shutdown.clone().requested_owned();
+    axum::serve(listener, routes::router(&app)).with_graceful_shutdown(stop).await?;
     watch.await?;
     app.tasks.close();
     if timeout(STOP_WITHIN, app.tasks.wait()).await.is_err() {

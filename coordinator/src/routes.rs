@@ -13,6 +13,7 @@ use axum::{
 use glassbloom_spec::{
     api::{MAX_SEALED_REQUEST, Providers, path},
     hash::Hash,
+    openai::{Model, ModelList},
 };
 use serde::Deserialize;
 
@@ -124,20 +125,16 @@ async fn metrics(State(app): State<Arc<App>>) -> String {
 }
 
 async fn models(State(app): State<Arc<App>>) -> Response {
-    let created = app.clock.now().seconds().get();
-    let data: Vec<_> = app.sessions.models().iter().map(|alias| model_object(alias, created)).collect();
-    axum::Json(serde_json::json!({"object": "list", "data": data})).into_response()
+    let created = app.clock.now().seconds();
+    let model = |alias| Model::new(alias, created, OWNER);
+    axum::Json(ModelList::new(app.sessions.models().into_iter().map(model).collect())).into_response()
 }
 
 async fn model(State(app): State<Arc<App>>, Path(alias): Path<String>) -> Result<Response, ApiError> {
     if !app.sessions.models().contains(&alias) {
         return Err(ApiError::ModelNotFound(alias));
     }
-    Ok(axum::Json(model_object(&alias, app.clock.now().seconds().get())).into_response())
-}
-
-fn model_object(alias: &str, created: u64) -> serde_json::Value {
-    serde_json::json!({"id": alias, "object": "model", "created": created, "owned_by": "glassbloom"})
+    Ok(axum::Json(Model::new(alias, app.clock.now().seconds(), OWNER)).into_response())
 }
 
 #[derive(Debug, Deserialize)]
@@ -198,6 +195,7 @@ const MODEL: &str = "/v1/models/{*id}";
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// How long a bundle may be used, in seconds.
 const BUNDLE_FOR: u64 = 300;
+const OWNER: &str = "glassbloom";
 const MAX_PROVIDERS: usize = 8;
 const NO_KEY: &str = "this needs a key: send it as `Authorization: Bearer KEY`";
 const WRONG_KEY: &str =

@@ -89,11 +89,6 @@ impl View {
         self.frontier.size()
     }
 
-    /// The checkpoint that all of this stands under.
-    pub(crate) const fn checkpoint(&self) -> Option<&Checkpoint> {
-        self.checkpoint.as_ref()
-    }
-
     /// Moves on to a checkpoint with the entries between.
     ///
     /// # Errors
@@ -297,7 +292,7 @@ mod tests {
                 size: (self.entries.len() as u64).into(),
                 root: root_of(self.entries.iter().map(|entry| Hash::leaf(entry))),
             };
-            let line = self.signer.sign_checkpoint(&head);
+            let line = self.signer.sign_checkpoint(&head).unwrap();
             let note = glassbloom_spec::note::SignedNote { text: head.to_string(), signatures: vec![line] };
             self.policy.open(None, &note.encode()).unwrap()
         }
@@ -366,7 +361,7 @@ mod tests {
             let mut view = View::new(own.public_key(), &log.policy);
             view.extend(log.checkpoint(), log.entries.clone()).unwrap();
             let proof = view.proof(&view.prices[&Hash::leaf(&log.entries[0])]).unwrap();
-            view.checkpoint().unwrap().includes(proof.leaf, proof.index, &proof.proof).unwrap();
+            view.checkpoint.as_ref().unwrap().includes(proof.leaf, proof.index, &proof.proof).unwrap();
         }
     }
 
