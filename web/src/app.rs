@@ -12,9 +12,9 @@ use crate::{
         provider::{self, Provider},
         site::PolicySource,
     },
-    pages::{EntryPage, OverviewPage, PolicyPage, ProviderPage, VerifyPage},
+    pages::{entry::EntryPage, overview::OverviewPage, policy::PolicyPage, provider::ProviderPage, verify::VerifyPage},
     route::Route,
-    ui::{Footer, Header, Loading, TroubleView},
+    ui::{frame::{Footer, Header, Loading, TroubleView}},
 };
 
 /// What stands in the middle of the page.

@@ -10,6 +10,9 @@
 //!
 //! Pages are functions of data: [`data`] loads and checks, [`pages`] draws, so both are tested without a browser.
 
+// Views are deeply nested types.
+#![recursion_limit = "512"]
+
 pub mod app;
 pub mod browser;
 pub mod check;

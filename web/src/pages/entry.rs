@@ -9,7 +9,7 @@ use crate::{
     describe,
     route::Route,
     time,
-    ui::{FieldList, HashText, HexDump, InclusionPath, Verdict},
+    ui::{bytes::HexDump, fields::FieldList, path::InclusionPath, text::HashText, verdict::Verdict},
 };
 
 /// An entry of a log.

@@ -11,7 +11,7 @@ use crate::{
     },
     route::{LogName, Route},
     time::grouped,
-    ui::{Ago, HashText, Mark, TroubleView, Verdict},
+    ui::{frame::TroubleView, text::{Ago, HashText}, verdict::{Mark, Verdict}},
 };
 
 /// Both logs; the alarm instead, when one of them forked.

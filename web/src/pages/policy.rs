@@ -6,7 +6,7 @@ use wasm_bindgen::JsCast;
 use crate::{
     browser,
     data::site::{PolicySource, policy_digest},
-    ui::HashText,
+    ui::text::HashText,
 };
 
 /// The policy in use, and a way to bring one's own.

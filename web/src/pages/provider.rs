@@ -7,7 +7,7 @@ use crate::{
     data::provider::{Provider, RECEIPTS_SCANNED, Receipts, VerdictLine},
     describe::short,
     route::Route,
-    ui::{FieldList, HashText, Verdict, When},
+    ui::{fields::FieldList, text::{HashText, When}, verdict::Verdict},
 };
 
 /// A provider.

@@ -8,7 +8,7 @@ use crate::{
     browser,
     check::State,
     data::verify::{Checked, MAX_FILE, check},
-    ui::{HashText, StateIcon, Verdict},
+    ui::{text::HashText, verdict::{StateIcon, Verdict}},
 };
 
 /// A place to drop, choose or paste a file, and what was found.

@@ -2,7 +2,7 @@
 
 use leptos::prelude::*;
 
-use super::Copy;
+use super::text::Copy;
 use crate::{data::entry::Part, describe::hex};
 
 /// Most bytes that are drawn; the button copies all.
@@ -17,7 +17,7 @@ pub fn HexDump(
     /// Stretches to mark, in order.
     #[prop(optional)]
     parts: Vec<Part>,
-) -> impl IntoView {
+) -> AnyView {
     let rest = bytes.len().saturating_sub(SHOWN);
     let rows: Vec<_> = bytes[..bytes.len().min(SHOWN)]
         .chunks(ROW)
@@ -46,6 +46,7 @@ pub fn HexDump(
             {(rest > 0).then(|| view! { <p class="hint">{format!("{rest} more bytes are not shown; copy to get all.")}</p> })}
         </div>
     }
+    .into_any()
 }
 
 /// The bytes of a row, cut where a part begins or ends.

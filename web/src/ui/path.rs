@@ -5,7 +5,7 @@
 
 use leptos::prelude::*;
 
-use super::HashText;
+use super::text::HashText;
 use crate::{
     data::entry::{Entry, PathNode},
     describe::short,

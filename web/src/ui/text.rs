@@ -13,7 +13,7 @@ pub fn Copy(
     /// What it is, for those who hear the page.
     #[prop(default = "Copy")]
     label: &'static str,
-) -> impl IntoView {
+) -> AnyView {
     let copied = RwSignal::new(false);
     let copy = move |_| {
         browser::copy(text.clone(), move || {
@@ -28,6 +28,7 @@ pub fn Copy(
             <span class="copied" role="status">{move || copied.get().then_some("copied")}</span>
         </button>
     }
+    .into_any()
 }
 
 /// A hash in monospace, with a button that copies it.
@@ -39,7 +40,7 @@ pub fn HashText(
     /// Show the first and last digits only.
     #[prop(optional)]
     short: bool,
-) -> impl IntoView {
+) -> AnyView {
     let shown = match (short, text.get(..10), text.len().checked_sub(6).and_then(|from| text.get(from..))) {
         (true, Some(head), Some(tail)) if text.len() > 20 => format!("{head}…{tail}"),
         _ => text.clone(),
@@ -50,6 +51,7 @@ pub fn HashText(
             <Copy text=text label="Copy hash"/>
         </span>
     }
+    .into_any()
 }
 
 /// A time in the visitor's zone.

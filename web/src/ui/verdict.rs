@@ -2,12 +2,15 @@
 
 use leptos::prelude::*;
 
-use super::HexDump;
+use super::bytes::HexDump;
 use crate::check::{Outcome, State, Step, state_label, state_name};
 
 /// The three icons; each has a shape of its own.
 #[component]
-pub fn StateIcon(state: State) -> impl IntoView {
+pub fn StateIcon(
+    /// Which.
+    state: State,
+) -> impl IntoView {
     let shape = match state {
         State::Verified => r#"<circle cx="8" cy="8" r="7"/><path d="M4.8 8.3l2.2 2.2 4.3-4.8"/>"#,
         State::Failed => r#"<path d="M5.1 1h5.8L15 5.100v5.8L10.900 15H5.100L1 10.900V5.100z"/><path d="M5.600 5.600l4.800 4.800M10.400 5.600l-4.800 4.800"/>"#,
@@ -46,7 +49,7 @@ pub fn Verdict(
     /// Unfolded from the start.
     #[prop(optional)]
     open: bool,
-) -> impl IntoView {
+) -> AnyView {
     let Outcome { state, why, steps } = outcome;
     let label = match state {
         State::Verified => "Verified in this browser",
@@ -67,6 +70,7 @@ pub fn Verdict(
             </ol>
         </details>
     }
+    .into_any()
 }
 
 #[component]
