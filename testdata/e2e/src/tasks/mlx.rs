@@ -331,3 +331,32 @@ fn write_config(made: &MlxDist, platform: &Platform) -> Result<()> {
     }
     fs::write(&made.config, text).with_context(|| format!("writing {}", made.config.display()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_override_follows_the_checkout() {
+        let folder = tempfile::tempdir().unwrap();
+        let made = |root: &str| MlxDist {
+            dist: format!("{root}/dist").into(),
+            lib: format!("{root}/dist/mlx/lib").into(),
+            native: format!("{root}/nat").into(),
+            config: folder.path().join("config.toml"),
+        };
+        let platform = &PLATFORMS[0];
+        for root in ["/home/a", "/home/b \"quoted\""] {
+            let made = made(root);
+            write_config(&made, platform).unwrap();
+            let text = fs::read_to_string(&made.config).unwrap();
+            assert!(text.contains("[target.x86_64-unknown-linux-gnu.mlx]"), "{text}");
+            let native = serde_json::to_string(&format!("{root}/nat")).unwrap();
+            assert!(text.contains(&format!("rustc-env = {{ OUT_DIR = {native} }}")), "{text}");
+
+            let written = fs::metadata(&made.config).unwrap().modified().unwrap();
+            write_config(&made, platform).unwrap();
+            assert_eq!(fs::metadata(&made.config).unwrap().modified().unwrap(), written);
+        }
+    }
+}

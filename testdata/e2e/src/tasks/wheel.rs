@@ -97,3 +97,32 @@ pub(crate) fn succeed(command: &mut Command) -> Result<String> {
     ensure!(!text.contains('\0'), "{program} did not write text");
     Ok(text)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The SHA-256 of `wheel`, the bytes below.
+    const SHA256: &str = "ba59926159d2aa256eb8739b8da7e2b574b960e1202c6d624cbe981cef996c91";
+
+    #[test]
+    fn only_the_pinned_bytes_count() {
+        let store = tempfile::tempdir().unwrap();
+        let wheel = Wheel { package: "my-package", version: "1.0", platform: "any", sha256: SHA256 };
+        assert_eq!(wheel.stored(&store.path().join("none")).unwrap(), None);
+        std::fs::write(store.path().join("my_package-1.0-py3-none-any.whl"), "something else").unwrap();
+        std::fs::write(store.path().join("other-1.0-py3-none-any.whl"), "wheel").unwrap();
+        assert_eq!(wheel.stored(store.path()).unwrap(), None);
+        let file = store.path().join("my_package-1.0-py3-none-other.whl");
+        std::fs::write(&file, "wheel").unwrap();
+        assert_eq!(wheel.stored(store.path()).unwrap(), Some(file.clone()));
+        assert_eq!(wheel.fetch(store.path()).unwrap(), file);
+    }
+
+    #[test]
+    fn a_failed_command_says_what_it_said() {
+        let error = succeed(Command::new("sh").args(["-c", "echo no such wheel >&2; exit 3"])).unwrap_err();
+        let text = error.to_string();
+        assert!(text.contains("no such wheel") && text.contains('3'), "{text}");
+    }
+}
