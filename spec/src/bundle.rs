@@ -8,8 +8,8 @@ use zeroize::Zeroizing;
 use crate::{
     cbor::{FieldError, Fields, Value},
     hash::Hash,
-    id::UnixMillis,
-    leaf::Payload,
+    id::{UnixMillis, UnixSeconds},
+    leaf::{LeafError, Model, Payload},
     policy::Policy,
     proof::TlogProof,
     receipt::{CommitmentTree, LoggedReceipt, Receipt, ReceiptSecret, Usage, amounts, is_receipts, references, request_commitment},
@@ -89,6 +89,9 @@ impl ReceiptBundle {
 
     /// Parses a file.
     pub fn parse(bytes: &[u8]) -> Result<Self, FieldError> {
+        if bytes.len() > MAX_BUNDLE {
+            return Err(FieldError::Field { key: 0, expected: "a file of at most 16 MiB" });
+        }
         let mut fields = Fields::decode(bytes)?;
         let bytes_of = |value| match value {
             Value::Bytes(bytes) => Some(bytes),
@@ -154,7 +157,15 @@ impl ReceiptBundle {
         let detail = format!("index {} of {}, in the checkpoint of size {} that witnesses saw", logged.index(), head.origin, head.size);
         report.push("receipt logged", State::Verified, detail);
 
-        let alias = Statement::parse(&self.record.model.leaf).ok().and_then(|model| crate::leaf::Model::of(&model).ok())?.alias;
+        // Read ahead of its proof, which `Policy::verify` checks, only to know which model to ask for.
+        let model = Statement::parse(&self.record.model.leaf).map_err(LeafError::from).and_then(|model| Model::of(&model));
+        let alias = match model {
+            Ok(model) => model.alias,
+            Err(error) => {
+                report.push("build and model", State::Failed, format!("the model leaf: {error}"));
+                return None;
+            }
+        };
         let at = UnixMillis::new(seen.get().saturating_mul(1000));
         let known = Known { now: at, continuity: Continuity::NotChecked, revocation: RevocationState::NotChecked };
         let provider = policy.verify(&self.record, &alias, &known, report).ok()?;
@@ -173,6 +184,7 @@ impl ReceiptBundle {
         }
         let usage = format!("{} prompt and {} answer tokens at the logged price", self.usage.prompt, self.usage.completion);
         report.push("usage and charge", State::Verified, usage);
+        times_step(&receipt, policy, &self.record, seen, report);
         self.text_steps(&receipt, report);
         let expired = (now.seconds() >= provider.attestation().not_after).then_some("; its keys have expired since");
         Some(format!(
@@ -212,6 +224,26 @@ impl ReceiptBundle {
         step("answer text", response, "the answer");
     }
 }
+
+/// The times that the provider states, held against those at which witnesses signed.
+fn times_step(receipt: &Receipt, policy: &Policy, record: &ProviderRecord, seen: UnixSeconds, report: &mut Report) {
+    let Ok(relied_on) = policy.open(None, &record.checkpoint) else { return };
+    let minutes = |time: UnixSeconds| time.get() / 60;
+    let earliest = minutes(relied_on.cosigned_at()).saturating_sub(CLOCK_SLACK);
+    let latest = minutes(seen).saturating_add(CLOCK_SLACK);
+    let [start, end] = receipt.times.map(crate::id::UnixMinutes::get);
+    match earliest <= start && end <= latest {
+        true => report.push("times", State::Verified, "between the witnessing of the registry and that of the receipt"),
+        false => report.push(
+            "times",
+            State::Failed,
+            format!("the receipt says {} to {}, but witnesses saw it between {} and {}", utc(start), utc(end), utc(earliest), utc(latest)),
+        ),
+    }
+}
+
+/// How far the clocks of providers and witnesses may be apart, in minutes.
+const CLOCK_SLACK: u64 = 5;
 
 /// Minutes since 1970 as `2026-11-20 17:23`.
 pub fn utc(minutes: u64) -> String {

@@ -202,14 +202,14 @@ impl<'a> Reader<'a> {
             3 => Value::Text(core::str::from_utf8(self.take(n)?).map_err(|_| CborError::Utf8)?.to_owned()),
             4 => {
                 // Every item takes at least a byte, so a length beyond the rest cannot be true.
-                let mut items = Vec::with_capacity(self.plausible(n)?);
+                let mut items = Vec::with_capacity(self.plausible(n)?.min(MAX_RESERVED));
                 for _ in 0..n {
                     items.push(self.value(depth + 1)?);
                 }
                 Value::Array(items)
             }
             5 => {
-                let mut entries = Vec::with_capacity(self.plausible(n)?);
+                let mut entries = Vec::with_capacity(self.plausible(n)?.min(MAX_RESERVED));
                 let mut previous: Option<&[u8]> = None;
                 for _ in 0..n {
                     let before = self.rest;
@@ -237,6 +237,10 @@ impl<'a> Reader<'a> {
         usize::try_from(n).ok().filter(|n| *n <= self.rest.len()).ok_or(CborError::Truncated)
     }
 }
+
+/// How many items are reserved before they are read: a value in memory is larger than on the wire, so that a
+/// length that is merely plausible must not decide how much memory is taken.
+const MAX_RESERVED: usize = 64;
 
 /// Why a payload does not have the fields its kind asks for.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -304,11 +308,11 @@ impl Fields {
         }
     }
 
-    /// A text string of at most 1,024 bytes.
+    /// A text string of at most 1,024 bytes without control characters: people read it in terminals and pages.
     pub fn text(&mut self, key: u64) -> Result<String, FieldError> {
         match self.value(key, "a text")? {
-            Value::Text(text) if text.len() <= 1024 => Ok(text),
-            _ => Err(FieldError::Field { key, expected: "a text of at most 1024 bytes" }),
+            Value::Text(text) if is_plain(&text) => Ok(text),
+            _ => Err(FieldError::Field { key, expected: PLAIN_TEXT }),
         }
     }
 
@@ -343,8 +347,8 @@ impl Fields {
         self.array(key)?
             .into_iter()
             .map(|item| match item {
-                Value::Text(text) => Ok(text),
-                _ => Err(FieldError::Field { key, expected: "an array of texts" }),
+                Value::Text(text) if is_plain(&text) => Ok(text),
+                _ => Err(FieldError::Field { key, expected: "an array of texts of at most 1024 bytes without control characters" }),
             })
             .collect()
     }
@@ -365,6 +369,13 @@ impl Fields {
         }
     }
 }
+
+/// Whether a text is short and without control characters, as every text of a payload must be.
+pub fn is_plain(text: &str) -> bool {
+    text.len() <= 1024 && !text.chars().any(char::is_control)
+}
+
+const PLAIN_TEXT: &str = "a text of at most 1024 bytes without control characters";
 
 /// Builds a payload map from numbered fields.
 pub fn map<const N: usize>(fields: [(u64, Value); N]) -> Value {

@@ -255,7 +255,8 @@ pub fn open(
         .split_once(' ')
         .and_then(|(size, root)| Some((size.parse().ok()?, root.parse().ok()?)))
         .ok_or(EnvelopeError::Inner("registry"))?;
-    let attempt = crate::id::parse_decimal(header(ATTEMPT, "attempt")?).map_err(|_| EnvelopeError::Inner("attempt"))?;
+    let attempt = crate::id::parse_decimal(header(ATTEMPT, "attempt")?).ok().filter(|attempt| *attempt > 0);
+    let attempt = attempt.ok_or(EnvelopeError::Inner("attempt"))?;
     let sealed_by = header(SEALED_BY, "sealer")?.parse().map_err(|()| EnvelopeError::Inner("sealer"))?;
     let secret = ReceiptSecret::new(context.receipt_secret().clone());
     let exchange = ProviderExchange {
@@ -305,6 +306,14 @@ pub struct ProviderExchange {
 }
 
 impl ProviderExchange {
+    /// Names this sealed request: new for every request that an honest client seals.
+    ///
+    /// A provider MUST answer each once. A relay that sends a request again would get a second receipt, and both
+    /// would have the same blinding factors, so that their commitments give away how much the token counts differ.
+    pub const fn encapsulated_key(&self) -> &[u8; 65] {
+        self.context.encapsulated_key()
+    }
+
     /// Starts the answer: the first bytes to send. `nonce` is 32 random bytes.
     ///
     /// # Errors
@@ -339,13 +348,16 @@ pub struct ProviderAnswer {
 }
 
 impl ProviderAnswer {
-    /// The bytes to send for one chunk: one server-sent event, or a whole JSON body.
+    /// The bytes to send for one chunk: one server-sent event, or a whole JSON body. Nothing for nothing, because
+    /// a client cannot see an empty chunk and would count one less.
     ///
     /// # Errors
     /// When the chunk is too large.
     pub fn chunk(&mut self, content: &[u8]) -> Result<Vec<u8>, EnvelopeError> {
         let sealed = self.writer.content(content)?;
-        self.chunks.push(content);
+        if !content.is_empty() {
+            self.chunks.push(content);
+        }
         Ok(sealed)
     }
 

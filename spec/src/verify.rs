@@ -73,11 +73,14 @@ impl Report {
         &self.0
     }
 
-    /// Failed if anything failed, else verified; what is not verifiable shows in its own step.
+    /// Failed if anything failed, else verified if anything was; what is not verifiable shows in its own step, and
+    /// where nothing was checked, nothing is verified.
     pub fn state(&self) -> State {
-        match self.0.iter().any(|step| step.state == State::Failed) {
-            true => State::Failed,
-            false => State::Verified,
+        let has = |state| self.0.iter().any(|step| step.state == state);
+        match (has(State::Failed), has(State::Verified)) {
+            (true, _) => State::Failed,
+            (false, true) => State::Verified,
+            (false, false) => State::NotVerifiable,
         }
     }
 
@@ -337,6 +340,7 @@ impl Policy {
             RevocationState::Revoked { reason } => return Err(report.fail("not revoked", format!("the registry revokes this key: {reason}"))),
         }
 
+        self.beacon_precedes(&leaves.attestation, record, &checkpoint).map_err(|error| report.fail("evidence", error))?;
         let view = RecordView { release: &leaves.release, model: &leaves.model, attestation: &leaves.attestation };
         let judgement = judge(&attested, &leaves.rules, self, &view);
         let tier = judgement
@@ -347,6 +351,7 @@ impl Policy {
             return Err(report.fail("evidence", detail));
         }
         let consistent = leaves.verdict.tier.as_deref() == Some(tier.name())
+            && leaves.verdict.reasons == judgement.reasons
             && leaves.verdict.attestation == attested.leaf_hash()
             && leaves.verdict.policy == rules.leaf_hash();
         if !consistent {
@@ -413,6 +418,22 @@ impl Policy {
             Continuity::NotChecked => report.push("checkpoint consistent", State::NotVerifiable, "no earlier checkpoint is at hand"),
         }
         Ok(checkpoint)
+    }
+
+    /// Checks that the evidence was made for this registry, and before it was logged there.
+    ///
+    /// That the beacon is of this very history takes a replay: `glassbloom-auditor` does it.
+    fn beacon_precedes(&self, attestation: &Attestation, record: &ProviderRecord, checkpoint: &Checkpoint) -> Result<(), String> {
+        // A beacon that does not open is for `judge` to name.
+        let Ok(beacon) = self.open(None, &attestation.beacon.checkpoint) else { return Ok(()) };
+        if beacon.origin() != checkpoint.origin() {
+            return Err(format!("the beacon is of {}, not of {}", beacon.origin(), checkpoint.origin()));
+        }
+        if beacon.size().get() > record.attestation.index.get() {
+            let (size, index) = (beacon.size(), record.attestation.index);
+            return Err(format!("the beacon has size {size}, but the attestation is at index {index}, before it"));
+        }
+        Ok(())
     }
 
     /// Checks who signed what: the attestation itself, the coordinator its leaves, a release key the release.

@@ -4,7 +4,7 @@ use core::{fmt, str::FromStr};
 
 use super::{Payload, public_key};
 use crate::{
-    cbor::{FieldError, Fields, Value},
+    cbor::{FieldError, Fields, Value, is_plain},
     curve::PublicKey,
     hash::Hash,
     id::UnixSeconds,
@@ -198,7 +198,7 @@ impl Payload for Attestation {
                 [Value::Text(format), Value::Bytes(bytes)] if format == Tier::SelfSigned.name() => {
                     if bytes.is_empty() { Evidence::SelfSigned } else { return Err(evidence(8)) }
                 }
-                [Value::Text(format), Value::Bytes(bytes)] => Evidence::Other { format, bytes },
+                [Value::Text(format), Value::Bytes(bytes)] if is_plain(&format) => Evidence::Other { format, bytes },
                 _ => return Err(evidence(8)),
             },
             nonce: fields.hash(9)?,

@@ -3,7 +3,7 @@
 
 use super::{Payload, public_key};
 use crate::{
-    cbor::{FieldError, Fields, Value, map},
+    cbor::{FieldError, Fields, Value, is_plain, map},
     curve::PublicKey,
     hash::Hash,
     id::{KeyId, TreeSize, UnixSeconds},
@@ -106,7 +106,8 @@ impl Payload for Model {
     }
 
     fn from_fields(fields: &mut Fields) -> Result<Self, FieldError> {
-        let expected = FieldError::Field { key: 2, expected: "an array of [name, size, sha256] in order of names" };
+        let expected =
+            FieldError::Field { key: 2, expected: "an array of [name, size, sha256], names below the folder and in order" };
         let alias = fields.text(1)?;
         let files: Vec<ModelFile> = fields
             .array(2)?
@@ -120,11 +121,18 @@ impl Payload for Model {
             })
             .collect::<Option<_>>()
             .ok_or(expected.clone())?;
-        if !files.is_sorted_by(|a, b| a.name < b.name) {
+        if !files.is_sorted_by(|a, b| a.name < b.name) || !files.iter().all(|file| is_below(&file.name)) {
             return Err(expected);
         }
         Ok(Self { alias, files, quantisation: fields.text(3)?, licence: fields.text(4)?, source: fields.text(5)? })
     }
+}
+
+/// Whether a file's name stays below the folder it is joined to, on any system.
+fn is_below(name: &str) -> bool {
+    is_plain(name)
+        && !name.contains(['\\', ':'])
+        && name.split('/').all(|part| !part.is_empty() && part != "." && part != "..")
 }
 
 /// The rules that verdicts are given under.
@@ -199,7 +207,7 @@ impl Payload for PriceTable {
                 else {
                     return None;
                 };
-                Some(Price { alias, prompt, completion })
+                is_plain(&alias).then_some(Price { alias, prompt, completion })
             })
             .collect::<Option<_>>()
             .ok_or(expected.clone())?;
@@ -300,7 +308,7 @@ impl Payload for Verdict {
             policy: fields.hash(1)?,
             attestation: fields.hash(2)?,
             tier: match fields.value(3, "a tier or null")? {
-                Value::Text(tier) => Some(tier),
+                Value::Text(tier) if is_plain(&tier) => Some(tier),
                 Value::Null => None,
                 _ => return Err(FieldError::Field { key: 3, expected: "a tier or null" }),
             },

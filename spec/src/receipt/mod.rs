@@ -190,7 +190,10 @@ impl Payload for Receipt {
             },
             charge: point(&fields.bytes(11)?, 11)?,
             sampling: fields.hash(12)?,
-            attempt: fields.unsigned(13)?,
+            attempt: match fields.unsigned(13)? {
+                0 => return Err(FieldError::Field { key: 13, expected: "an attempt, counted from 1" }),
+                attempt => attempt,
+            },
             times: match fields.array(14)?.as_slice() {
                 [Value::Unsigned(start), Value::Unsigned(end)] if start <= end => [(*start).into(), (*end).into()],
                 _ => return Err(FieldError::Field { key: 14, expected: "[start, end] in minutes" }),
