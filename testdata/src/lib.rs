@@ -3,6 +3,8 @@
 //! Vectors nobody here wrote lie beside the checkout in `../shared/vectors`; they are used when present and
 //! never copied. A test that cannot run calls [`skipped`], which is a failure where nothing may be skipped.
 
+pub mod world;
+
 use std::path::{Path, PathBuf};
 
 /// The repository's root folder.
