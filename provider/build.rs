@@ -21,7 +21,8 @@ fn main() {
     }
     // Only a build outside the checkout needs to know where it is.
     let path = |name| PathBuf::from(env::var_os(name).expect("cargo sets it for every build script"));
-    let target = path("CARGO_MANIFEST_DIR").parent().map_or_else(PathBuf::new, Path::to_path_buf).join("target");
+    let target =
+        path("CARGO_MANIFEST_DIR").parent().map_or_else(PathBuf::new, Path::to_path_buf).join("target");
     if !path("OUT_DIR").starts_with(&target) {
         println!("cargo::rustc-link-arg=-Wl,-rpath,{}", target.join("mlx/dist/mlx/lib").display());
     }
