@@ -169,17 +169,14 @@ async fn serve(
     let (sink, mut incoming) = socket.split();
     let (outbox, queued) = mpsc::channel(OUTBOX);
     let mut desk = Desk::new(answering, daemon.config.capacity, outbox);
-    let ended = {
-        let mut writing = std::pin::pin!(write(sink, queued));
-        let ended = tokio::select! {
-            why = &mut writing => Ended::Lost(why),
-            ended = read(daemon, attested, &mut incoming, &mut desk, shutdown) => ended,
-        };
-        // Nobody waits any more for what is left; with the last sender gone, the writer says goodbye and ends.
-        drop(desk);
-        let _ = timeout(GOODBYE_TIMEOUT, writing).await;
-        ended
+    let mut writing = std::pin::pin!(write(sink, queued));
+    let ended = tokio::select! {
+        why = &mut writing => return Ended::Lost(why),
+        ended = read(daemon, attested, &mut incoming, &mut desk, shutdown) => ended,
     };
+    // Nobody waits any more for what is left; with the last sender gone, the writer says goodbye and ends.
+    drop(desk);
+    let _ = timeout(GOODBYE_TIMEOUT, writing).await;
     ended
 }
 
