@@ -30,7 +30,7 @@ use std::{sync::Arc, time::Duration};
 use glassbloom_service::{Clock, Shutdown};
 use tokio::{net::TcpListener, time::timeout};
 
-use crate::{app::App, config::Config};
+use crate::{app::App, config::Config, store::Store};
 
 /// Serves until shutdown is requested, and then until what is under way has ended.
 ///
@@ -64,6 +64,32 @@ async fn run(app: Arc<App>, listener: TcpListener) -> anyhow::Result<()> {
     }
     app.store.close().await;
     Ok(())
+}
+
+/// Makes an API key for the account of this name, and the account where there is none. Nobody can see the key again.
+///
+/// # Errors
+/// When the database cannot be opened or written.
+pub async fn create_api_key(config: &Config, account: &str, clock: &dyn Clock) -> anyhow::Result<String> {
+    let store = Store::open(&config.database()).await?;
+    let key = store.create_api_key(account, clock.now()).await?;
+    store.close().await;
+    Ok(key)
+}
+
+/// Makes the token of a provider; an older one of the same name stops working.
+///
+/// # Errors
+/// When the database cannot be opened or written.
+pub async fn create_provider_token(
+    config: &Config,
+    name: &str,
+    clock: &dyn Clock,
+) -> anyhow::Result<String> {
+    let store = Store::open(&config.database()).await?;
+    let token = store.create_provider_token(name, clock.now()).await?;
+    store.close().await;
+    Ok(token)
 }
 
 /// A log that is late gets this long to take the last receipts.

@@ -3,13 +3,14 @@
 use std::{sync::Arc, time::Duration};
 
 use futures_util::{SinkExt, StreamExt};
+use glassbloom_service::{Clock, SystemClock};
 use glassbloom_spec::{
     api::{FromProvider, ToProvider, UsageOpening, data, path},
     bundle::ReceiptBundle,
     curve::{PublicKey, SigningKey},
     envelope::{OpenedRequest, ProviderAnswer, ProviderExchange, ReceiptFacts, open},
     hash::Hash,
-    id::{UnixMinutes, UnixSeconds},
+    id::UnixSeconds,
     leaf::{Attestation, Beacon, Evidence, Model, ModelFile, Payload, attestation_nonce},
     receipt::{Finish, Usage},
     record::ProviderRecord,
@@ -193,7 +194,7 @@ impl Provider {
             finish: Finish::Stop,
             usage: USAGE,
             sampling,
-            times: [UnixMinutes::new(1), UnixMinutes::new(2)],
+            times: [SystemClock.now().minutes(); 2],
         };
         answer.receipt(&facts, &self.signing).unwrap()
     }

@@ -173,10 +173,17 @@ async fn requests_that_cannot_be_relayed_say_why() {
     let post = || net.sealed_request(attestation, sealed(&verified).0);
     let other = net.post_sealed(Hash::of(b"other"), sealed(&verified).0).await;
     assert_eq!(Net::code(other, 409).await, "attestation_not_live");
-    let model = post().header("glassbloom-model", "other").send().await.unwrap();
-    assert!([400, 404].contains(&model.status().as_u16()));
-    let media = post().header("content-type", "text/plain").send().await.unwrap();
-    assert!([415, 400].contains(&media.status().as_u16()));
+    let with = |name: &'static str, value: &'static str| {
+        let mut request = post().build().unwrap();
+        request.headers_mut().insert(name, value.parse().unwrap());
+        net.http.execute(request)
+    };
+    let model = with("glassbloom-model", "other").await.unwrap();
+    assert_eq!(Net::code(model, 404).await, "model_not_found");
+    let media = with("content-type", "text/plain").await.unwrap();
+    assert_eq!(Net::code(media, 415).await, "unsupported_media_type");
+    let hash = with("glassbloom-attestation", "none").await.unwrap();
+    assert_eq!(Net::code(hash, 400).await, "invalid_request");
     let large = net.post_sealed(attestation, vec![0; (1 << 20) + 1]).await;
     assert_eq!(Net::code(large, 413).await, "request_too_large");
     // The capacity is 2.
