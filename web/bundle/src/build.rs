@@ -100,6 +100,8 @@ fn bind(wasm: &Path, staging: &Path) -> anyhow::Result<()> {
         // Without it the page fails: the module must know the path of its own WebAssembly.
         .omit_default_module_path(false)
         .out_name(MODULE)
+        .remove_name_section(true)
+        .remove_producers_section(true)
         .generate(staging)
         .context("wasm-bindgen failed")
 }
