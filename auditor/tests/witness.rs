@@ -1,5 +1,7 @@
 //! The witness over HTTP: every row of the status table, and what must survive races, forgeries and restarts.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+
 use std::{net::SocketAddr, path::Path, sync::Arc};
 
 use ed25519_dalek::Signer;

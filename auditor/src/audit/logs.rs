@@ -8,7 +8,7 @@ use glassbloom_spec::{
 use super::{Audit, AuditError, Problem, ProblemKind, Seen, Source, fork, state::Change};
 use crate::{
     finding::Finding,
-    replay::{Damage, Fold, History, Mismatch, Registry, ReplayError, batches, history},
+    replay::{Damage, Fold, History, Mismatch, Registry, ReplayError, batches, first_wrong_bundle, history},
     rules::{self, Received, Registered},
 };
 
@@ -199,9 +199,16 @@ impl Audit<'_> {
                 });
                 self.report.findings.extend(altered);
             }
-            Damage::Both { from, to, mismatches } => {
+            Damage::Both { from, to, mismatches, bundles } => {
+                let width = u64::from(FULL_WIDTH);
+                let (first, last) = match first_wrong_bundle(&source.client, &bundles, to).await {
+                    Ok(Some(bundle)) => ((bundle * width).max(from.get()), (bundle + 1) * width),
+                    Ok(None) => ((to.get() / width * width).max(from.get()), to.get()),
+                    // Where the tiles cannot be read, the span stays as wide as it is.
+                    Err(_) => (from.get(), to.get()),
+                };
                 let mut detail =
-                    format!("entries {from} to {} do not lead to the root", to.get().saturating_sub(1));
+                    format!("entries {first} to {} do not lead to the root", last.saturating_sub(1));
                 if let Some(first) = mismatches.first() {
                     detail += &format!("; bundle and hash tile differ first at index {}", first.index);
                 }

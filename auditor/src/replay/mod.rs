@@ -10,5 +10,5 @@ mod tree;
 
 pub use consistency::{History, history};
 pub use registry::{Entry, Fault, Leaf, Registry, SyncError};
-pub use stream::{Batch, Damage, Fold, Mismatch, ReplayError, batches};
+pub use stream::{Batch, Damage, Fold, Mismatch, ReplayError, batches, first_wrong_bundle};
 pub use tree::Tree;

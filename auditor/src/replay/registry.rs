@@ -128,8 +128,7 @@ impl Registry {
     /// An empty copy of the log with this origin, which believes the coordinator and release keys of the policy.
     pub fn new(origin: &str, policy: &Policy) -> Self {
         let pinned = |keys: &[PublicKey]| keys.iter().map(key_id).collect::<Vec<_>>();
-        let keys =
-            policy.coordinators().iter().chain(policy.releases()).map(|key| (key_id(key), key.clone()));
+        let keys = policy.coordinators().iter().chain(policy.releases()).map(|key| (key_id(key), *key));
         Self {
             origin: origin.to_owned(),
             coordinators: pinned(policy.coordinators()),

@@ -6,8 +6,8 @@ use glassbloom_spec::{
     checkpoint::TreeHead,
     hash::Hash,
     id::{LeafIndex, TreeSize},
-    merkle::Frontier,
-    tile::{FULL_WIDTH, TilePath, decode_bundle},
+    merkle::{Frontier, NodeId, Nodes},
+    tile::{FULL_WIDTH, TilePath, TileSet, decode_bundle},
 };
 
 /// Bundles in flight at once. At most 16 MiB each, in practice a few hundred kilobytes.
@@ -61,9 +61,31 @@ pub enum Damage {
         to: TreeSize,
         /// Where bundle and tile differ from each other as well.
         mismatches: Vec<Mismatch>,
+        /// Roots over full bundles, from that of the given number on: to be compared with the hash tiles above.
+        bundles: (u64, Vec<Hash>),
     },
     /// The entries lead to the root: only these rows of hash tiles were altered.
     Tiles(Vec<Mismatch>),
+}
+
+/// The first full bundle whose root is not what the hash tiles one level up have for it.
+///
+/// # Errors
+/// When those tiles cannot be read.
+pub async fn first_wrong_bundle(
+    client: &LogClient,
+    (first, roots): &(u64, Vec<Hash>),
+    size: TreeSize,
+) -> Result<Option<u64>, ReplayError> {
+    let nodes = |number: u64| NodeId { level: BUNDLE_LEVEL, index: first + number };
+    let wanted: Vec<NodeId> = (0..roots.len() as u64).map(nodes).collect();
+    let mut tiles = TileSet::new();
+    for path in TileSet::needed(&wanted, size) {
+        let bytes = client.fetch(path).await?;
+        tiles.insert(path, &bytes).map_err(|error| ReplayError::Malformed(error.to_string()))?;
+    }
+    let differs = |(node, root): &(&NodeId, &Hash)| tiles.node(**node).is_some_and(|tile| tile != **root);
+    Ok(wanted.iter().zip(roots).find(differs).map(|(node, _)| node.index))
 }
 
 /// Reads entries `from..to.size`, in order, several bundles ahead.
@@ -110,18 +132,31 @@ pub struct Fold {
     entries: Frontier,
     tiles: Frontier,
     mismatches: Vec<Mismatch>,
+    /// 32 bytes for 256 entries, to narrow down what does not lead to the root.
+    bundles: Vec<Hash>,
 }
 
 impl Fold {
     /// Goes on from an earlier replay.
     pub fn new(from: Frontier) -> Self {
-        Self { from: from.size(), tiles: from.clone(), entries: from, mismatches: Vec::new() }
+        Self {
+            from: from.size(),
+            tiles: from.clone(),
+            entries: from,
+            mismatches: Vec::new(),
+            bundles: Vec::new(),
+        }
     }
 
     /// Adds the next entries.
     pub fn absorb(&mut self, batch: &Batch) {
         for ((index, entry), tile) in (batch.first.get()..).zip(&batch.hashes).zip(&batch.tile) {
-            self.entries.append(*entry);
+            let bundles = &mut self.bundles;
+            self.entries.append_with(*entry, |node, hash| {
+                if node.level == BUNDLE_LEVEL {
+                    bundles.push(hash);
+                }
+            });
             self.tiles.append(*tile);
             // The first few name the damage; more would only use memory.
             if entry != tile && self.mismatches.len() < MAX_MISMATCHES {
@@ -148,10 +183,13 @@ impl Fold {
             (false, true) => Err((Damage::Entries(self.mismatches), None)),
             (false, false) => {
                 let from = LeafIndex::new(self.from.get());
-                Err((Damage::Both { from, to: head.size, mismatches: self.mismatches }, None))
+                let bundles = (self.from.get() / u64::from(FULL_WIDTH), self.bundles);
+                Err((Damage::Both { from, to: head.size, mismatches: self.mismatches, bundles }, None))
             }
         }
     }
 }
 
 const MAX_MISMATCHES: usize = 1000;
+/// The level of the node over a full bundle of 256.
+const BUNDLE_LEVEL: u8 = 8;

@@ -98,6 +98,8 @@ pub fn find(id: &str) -> Option<&'static Rule> {
 /// A rule that does not hold, and the values that show it.
 pub type Broken = (&'static Rule, String);
 
+type ReceiptCheck = fn(Received<'_>) -> Result<(), String>;
+
 /// A registry entry to judge. The registry holds it and everything before it, nothing after.
 #[derive(Clone, Copy)]
 pub struct Registered<'a> {
@@ -153,7 +155,7 @@ pub fn parse_receipt(bytes: &[u8]) -> Result<(Statement, Receipt), Broken> {
 pub fn check_received(context: Received<'_>, first: Option<LeafIndex>) -> Vec<Broken> {
     let mut broken = Vec::new();
     broken.extend(first.map(duplicate::broken));
-    let checks: [(&'static Rule, fn(Received<'_>) -> Result<(), String>); 5] = [
+    let checks: [(&'static Rule, ReceiptCheck); 5] = [
         (&RECEIPT_REFERENCES, receipt_references::check),
         (&RECEIPT_KEY, receipt_key::check),
         (&RECEIPT_REVOKED, receipt_revoked::check),

@@ -34,7 +34,7 @@ pub(super) fn check(context: Received<'_>) -> Result<(), String> {
     let (Some((_, attestation)), Some((_, model))) = (attested, modelled) else { return Ok(()) };
     let verdict =
         registry.verdicts(&receipt.attestation).filter(|(entry, _)| entry.index.get() < size.get()).last();
-    if !verdict.is_some_and(|(_, verdict)| verdict.tier.is_some()) {
+    if verdict.is_none_or(|(_, verdict)| verdict.tier.is_none()) {
         return Err(format!("attestation {} had no verdict that grants a tier", receipt.attestation));
     }
     let began = receipt.times[0].get().saturating_mul(60);

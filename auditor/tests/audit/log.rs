@@ -154,6 +154,31 @@ async fn damage_to_tiles_is_told_from_damage_to_entries() {
 }
 
 #[tokio::test]
+async fn damage_to_entry_and_tile_alike_is_narrowed_down_to_a_bundle() {
+    let mut world = World::new();
+    for number in 0..520 {
+        world.answer(&world.receipt(number));
+    }
+    let log = FakeLog::start().await;
+    world.publish(&log);
+    // Someone replaced an entry in its bundle and in the hash tile, but could not sign another root.
+    let mut entries = world.receipts.clone();
+    entries[300] = entries[301].clone();
+    let forger = FakeLog::start().await;
+    forger.publish(RECEIPTS, &entries, NOW);
+    for path in ["/receipts/tile/entries/001", "/receipts/tile/0/001"] {
+        log.put(path, Some(forger.file(path)));
+    }
+    let report = Audit::of(&log).run().await;
+    assert_eq!(
+        (report.exit_code(), rules(&report)),
+        (ExitCode::Rejected, vec![("GB-LOG-005", None)]),
+        "{report}"
+    );
+    assert!(report.findings[0].detail.contains("entries 256 to 511"), "{report}");
+}
+
+#[tokio::test]
 async fn a_fork_is_kept_as_two_notes_in_one_file() {
     let (world, log, audit) = audited(5).await;
     let other: Vec<Vec<u8>> = {

@@ -1,5 +1,7 @@
 //! Audits of a log service in memory that tells the truth, or lies in one way.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+
 mod log;
 mod replica;
 mod rules;

@@ -1,6 +1,4 @@
 //! A log service in memory, signed and cosigned, that can be told to lie; and statements to fill it with.
-#![expect(clippy::unwrap_used, reason = "test support")]
-
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex},
