@@ -81,11 +81,7 @@ pub async fn create_api_key(config: &Config, account: &str, clock: &dyn Clock) -
 ///
 /// # Errors
 /// When the database cannot be opened or written.
-pub async fn create_provider_token(
-    config: &Config,
-    name: &str,
-    clock: &dyn Clock,
-) -> anyhow::Result<String> {
+pub async fn create_provider_token(config: &Config, name: &str, clock: &dyn Clock) -> anyhow::Result<String> {
     let store = Store::open(&config.database()).await?;
     let token = store.create_provider_token(name, clock.now()).await?;
     store.close().await;
