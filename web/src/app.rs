@@ -54,6 +54,8 @@ pub fn App() -> impl IntoView {
         });
     });
 
+    keep_fresh(site, route, shown);
+
     let source = Signal::derive(move || site.with(|site| Some(site.as_ref()?.as_ref().ok()?.policy_source().clone())));
     view! {
         <Header route=route/>
@@ -71,7 +73,13 @@ async fn load(site: Result<Site<BrowserFetch>, Trouble>, to: Route) -> Shown {
     };
     let now = browser::now();
     match to {
-        Route::Entry(log, index) => entry::load(&site, log, index, now).await.map_or_else(Shown::Trouble, |it| Shown::Entry(Box::new(it))),
+        Route::Entry(log, index) => match entry::load(&site, log, index, browser::kept_checkpoint, now).await {
+            Ok(entry) => {
+                keep(entry.keep.clone());
+                Shown::Entry(Box::new(entry))
+            }
+            Err(trouble) => Shown::Trouble(trouble),
+        },
         Route::NotFound => Shown::Trouble(Trouble {
             title: "There is no such page".to_owned(),
             cause: "The address names none.".to_owned(),
@@ -79,16 +87,46 @@ async fn load(site: Result<Site<BrowserFetch>, Trouble>, to: Route) -> Shown {
         }),
         Route::Overview => {
             let overview = overview::load(&site, browser::kept_checkpoint, now).await;
-            for (origin, note) in overview.to_keep() {
-                browser::keep_checkpoint(origin, note);
-            }
+            keep(overview.to_keep());
             Shown::Overview(Box::new(overview))
         }
         Route::Policy => Shown::Policy,
-        Route::Provider(leaf) => provider::load(&site, leaf, now).await.map_or_else(Shown::Trouble, |it| Shown::Provider(Box::new(it))),
+        Route::Provider(leaf) => match provider::load(&site, leaf, browser::kept_checkpoint, now).await {
+            Ok(provider) => {
+                keep(provider.keep.clone());
+                Shown::Provider(Box::new(provider))
+            }
+            Err(trouble) => Shown::Trouble(trouble),
+        },
         Route::Verify => Shown::Verify,
     }
 }
+
+/// Keeps checkpoints as seen last.
+fn keep(notes: impl IntoIterator<Item = (String, Vec<u8>)>) {
+    for (origin, note) in notes {
+        browser::keep_checkpoint(&origin, &note);
+    }
+}
+
+/// Loads the overview again from time to time, unless the visitor has unfolded something and is reading it.
+fn keep_fresh(site: RwSignal<Loaded>, route: RwSignal<Route>, shown: RwSignal<Shown>) {
+    browser::after(REFRESH_MILLIS, move || {
+        spawn_local(async move {
+            let is_wanted = || route.get_untracked() == Route::Overview && !browser::is_reading();
+            if let (true, Some(loaded)) = (is_wanted(), site.get_untracked()) {
+                let next = load(loaded, Route::Overview).await;
+                if is_wanted() {
+                    shown.set(next);
+                }
+            }
+            keep_fresh(site, route, shown);
+        });
+    });
+}
+
+/// How often the overview is loaded again.
+const REFRESH_MILLIS: i32 = 15_000;
 
 fn page(shown: Shown, site: &Loaded) -> AnyView {
     let site = site.as_ref().and_then(|site| site.as_ref().ok());

@@ -94,6 +94,12 @@ pub fn keep_policy(text: Option<&str>) {
     store(OWN_POLICY, text);
 }
 
+/// Whether the visitor has unfolded something, or looks elsewhere: then the page must not change under their eyes.
+pub fn is_reading() -> bool {
+    let Some(document) = window().document() else { return false };
+    document.hidden() || document.query_selector("main details[open]").is_ok_and(|found| found.is_some())
+}
+
 /// Loads the page anew.
 pub fn reload() {
     // Fails only for a window that is gone.

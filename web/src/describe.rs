@@ -177,7 +177,7 @@ fn prices(it: &PriceTable) -> Vec<Field> {
 
 fn receipt(it: &Receipt, refer: impl Fn(Hash) -> Datum) -> Vec<Field> {
     let sealed = match it.sealed_by {
-        SealedBy::User => "The prompt was encrypted on the user's own device; the coordinator relayed what it could not read.",
+        SealedBy::User => "The provider signs that the prompt came sealed by the user's own device: the coordinator relayed what it could not read.",
         SealedBy::Coordinator => "The coordinator sealed it, so it read the prompt and the answer: such a receipt says less.",
     };
     vec![

@@ -37,7 +37,7 @@ fn load_overview(site: &Site<FakeSite>, kept: Option<&[u8]>) -> overview::Overvi
 }
 
 fn load_entry(site: &Site<FakeSite>, log: LogName, index: u64) -> Result<entry::Entry, Trouble> {
-    now_or_never(entry::load(site, log, LeafIndex::new(index), NOW))
+    now_or_never(entry::load(site, log, LeafIndex::new(index), |_| None, NOW))
 }
 
 /// Replaces a file of the site, which must exist.
@@ -170,6 +170,26 @@ fn every_entry_is_verified_and_explained() {
 }
 
 #[test]
+fn a_receipt_that_the_coordinator_sealed_says_less() {
+    let site = open(FakeNetwork::new().site(BASE));
+    for (index, is_weaker) in [(0, false), (1, true)] {
+        let html = view! { <EntryPage entry=load_entry(&site, LogName::Receipts, index).unwrap()/> }.to_html();
+        assert_eq!(html.contains("data-testid=\"weaker\""), is_weaker, "{html}");
+    }
+}
+
+#[test]
+fn an_entry_of_a_forked_log_fails() {
+    let mut other = FakeNetwork::new();
+    other.revoke();
+    let kept = String::from_utf8(other.checkpoint(&other.registry, 100, 2)).unwrap();
+    let site = open(FakeNetwork::new().site(BASE));
+    let entry = now_or_never(entry::load(&site, LogName::Registry, LeafIndex::new(0), |_| Some(kept.clone()), NOW)).unwrap();
+    assert_eq!(entry.outcome.state, State::Failed);
+    assert_eq!(entry.keep, None, "the kept checkpoint stays");
+}
+
+#[test]
 fn a_changed_entry_fails_and_says_where() {
     let files = FakeNetwork::new().site(BASE);
     tamper(&files, "receipts/tile/entries/000.p/5", |bundle| *bundle.last_mut().unwrap() ^= 1);
@@ -234,7 +254,7 @@ fn a_receipt_of_another_registry_fails() {
 #[test]
 fn a_provider_is_judged_anew_and_says_what_is_not_proven() {
     let network = FakeNetwork::new();
-    let provider = now_or_never(provider::load(&open(network.site(BASE)), network.attestation, NOW)).unwrap();
+    let provider = now_or_never(provider::load(&open(network.site(BASE)), network.attestation, |_| None, NOW)).unwrap();
     assert_eq!(provider.outcome.state, State::Verified, "{:?}", provider.outcome);
     let html = view! { <ProviderPage provider=provider/> }.to_html();
     for part in ["What it does not prove", "that the keys live in hardware", "bloom-tiny", "0.1.0", "data-testid=\"receipt-count\"", ">5<", "#/entry/receipts/4"] {
@@ -246,9 +266,9 @@ fn a_provider_is_judged_anew_and_says_what_is_not_proven() {
 fn a_revoked_provider_fails() {
     let mut network = FakeNetwork::new();
     network.revoke();
-    let provider = now_or_never(provider::load(&open(network.site(BASE)), network.attestation, NOW)).unwrap();
+    let provider = now_or_never(provider::load(&open(network.site(BASE)), network.attestation, |_| None, NOW)).unwrap();
     assert_eq!(step(&provider.outcome, "Not revoked").state, State::Failed);
-    let unknown = now_or_never(provider::load(&open(network.site(BASE)), Hash::EMPTY_TREE, NOW)).unwrap_err();
+    let unknown = now_or_never(provider::load(&open(network.site(BASE)), Hash::EMPTY_TREE, |_| None, NOW)).unwrap_err();
     assert_eq!(unknown.title, "No such provider");
 }
 

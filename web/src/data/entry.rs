@@ -8,11 +8,11 @@ use glassbloom_spec::{
     leaf::{Model, Payload, PriceTable},
     merkle::root_of,
     proof::TlogProof,
-    receipt::Receipt,
+    receipt::{Receipt, SealedBy},
     statement::{Kind, Statement},
 };
 
-use super::{Site, Trouble, overview, site::not_opened};
+use super::{Site, Trouble, overview, pin, site::not_opened};
 use crate::{
     check::{Outcome, Step, sentence},
     describe::{self, Field},
@@ -47,6 +47,8 @@ pub struct Entry {
     pub proof: Option<String>,
     /// Every check.
     pub outcome: Outcome,
+    /// The checkpoint to keep as seen last: origin and note.
+    pub keep: Option<(String, Vec<u8>)>,
 }
 
 /// A statement, taken apart.
@@ -62,6 +64,8 @@ pub struct Decoded {
     pub signer: Signer,
     /// The parts of the bytes, for highlighting.
     pub parts: Vec<Part>,
+    /// What makes this statement say less than others of its kind.
+    pub weaker: Option<&'static str>,
 }
 
 /// Who signed a statement.
@@ -99,11 +103,17 @@ pub struct PathNode {
     pub parent: Hash,
 }
 
-/// Loads an entry.
+/// Loads an entry. `kept` gives the note that was seen last of an origin.
 ///
 /// # Errors
 /// When there is nothing to show: no log, no checkpoint that counts, or no such entry.
-pub async fn load<F: Fetch + Clone>(site: &Site<F>, name: LogName, index: LeafIndex, now: UnixMillis) -> Result<Entry, Trouble> {
+pub async fn load<F: Fetch + Clone>(
+    site: &Site<F>,
+    name: LogName,
+    index: LeafIndex,
+    kept: impl Fn(&str) -> Option<String>,
+    now: UnixMillis,
+) -> Result<Entry, Trouble> {
     let log = site.log(name)?;
     let (note, opened) = site.checkpoint(&log).await.map_err(|error| Trouble::unreachable(&error))?;
     let checkpoint = opened.map_err(|error| not_opened(&error))?;
@@ -121,6 +131,8 @@ pub async fn load<F: Fetch + Clone>(site: &Site<F>, name: LogName, index: LeafIn
 
     let mut steps = overview::checkpoint_steps(site, &checkpoint, now);
     steps[0] = steps[0].clone().with_bytes(&note);
+    let continuity = pin::compare(site.policy(), kept(&log.origin).as_deref(), &log, &checkpoint).await;
+    steps.push(continuity.step());
     let leaf = Hash::leaf(&bytes);
     let proof = log.reader.inclusion(index, size).await;
     steps.push(match &proof {
@@ -152,6 +164,7 @@ pub async fn load<F: Fetch + Clone>(site: &Site<F>, name: LogName, index: LeafIn
         root: checkpoint.root(),
         proof: steps.iter().any(|step| step.name == INCLUDED && step.state == crate::check::State::Verified).then(|| tlog_proof.to_string()),
         outcome: Outcome::of(steps, "This entry is in the log that witnesses saw, and the key that may say so signed it."),
+        keep: continuity.keep(&checkpoint),
         bytes,
         statement,
     })
@@ -194,6 +207,9 @@ fn decode<F: Fetch + Clone>(site: &Site<F>, statement: &Statement, registry: Opt
         diagnostic: describe::diagnostic(&payload),
         signer: Signer { key: statement.key_id().0, who, route },
         parts: parts(statement),
+        weaker: Receipt::of(statement).is_ok_and(|receipt| receipt.sealed_by == SealedBy::Coordinator).then_some(
+            "The coordinator sealed this request on the user's behalf, so it could read the prompt and the answer. A receipt for what the user sealed says more.",
+        ),
     })
 }
 

@@ -91,10 +91,9 @@ impl Overview {
     }
 
     /// The notes to keep as seen last, by origin.
-    pub fn to_keep(&self) -> Vec<(&str, &[u8])> {
+    pub fn to_keep(&self) -> Vec<(String, Vec<u8>)> {
         let views = self.logs.iter().filter_map(|log| log.view.as_ref().ok());
-        let keep = views.filter(|view| view.continuity.may_replace());
-        keep.map(|view| (view.checkpoint.origin(), view.checkpoint.note_bytes())).collect()
+        views.filter_map(|view| view.continuity.keep(&view.checkpoint)).collect()
     }
 }
 
@@ -131,7 +130,7 @@ async fn load_log<F: Fetch + Clone>(
         *registry = replayed.ok();
     }
     let continuity = pin::compare(site.policy(), kept(&log.origin).as_deref(), &log, &checkpoint).await;
-    steps.push(continuity_step(&continuity));
+    steps.push(continuity.step());
     let recent = recent(site, &log, &checkpoint, registry.as_ref()).await?;
     let witnesses = site.policy().witnesses().iter().map(|witness| witness.name.clone()).collect();
     let outcome = Outcome::of(steps, "Signed, witnessed and consistent with what you saw before.");
@@ -156,16 +155,6 @@ pub fn checkpoint_steps<F: Fetch + Clone>(site: &Site<F>, checkpoint: &Checkpoin
         Step::failed("Fresh", format!("Witnessed {}, but the policy allows {allowed}: the log may be withholding entries.", time::ago(checkpoint.cosigned_at(), now)))
     });
     steps
-}
-
-fn continuity_step(continuity: &Continuity) -> Step {
-    const NAME: &str = "Consistent with your last visit";
-    match continuity {
-        Continuity::FirstSeen => Step::verified(NAME, "Your browser keeps this checkpoint from now on, and compares it next time."),
-        Continuity::Extends { older } => Step::verified(NAME, format!("It extends the tree of {} entries that your browser kept.", time::grouped(*older))),
-        Continuity::Forked(fork) | Continuity::RolledBack(fork) => Step::failed(NAME, fork.reason.clone()),
-        Continuity::Unknown(reason) => Step::not_verifiable(NAME, sentence(reason)),
-    }
 }
 
 async fn recent<F: Fetch + Clone>(

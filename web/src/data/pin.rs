@@ -9,7 +9,11 @@ use glassbloom_spec::{
 };
 
 use super::site::SiteLog;
-use crate::reader::{Fetch, ReadError};
+use crate::{
+    check::{Step, sentence},
+    reader::{Fetch, ReadError},
+    time::grouped,
+};
 
 /// How the newest checkpoint compares with the one that was seen last.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,8 +48,24 @@ pub struct Fork {
 
 impl Continuity {
     /// Whether the newest checkpoint may take the place of the last one.
-    pub const fn may_replace(&self) -> bool {
+    const fn may_replace(&self) -> bool {
         matches!(self, Self::FirstSeen | Self::Extends { .. })
+    }
+
+    /// The same as a step.
+    pub fn step(&self) -> Step {
+        const NAME: &str = "Consistent with your last visit";
+        match self {
+            Self::FirstSeen => Step::verified(NAME, "Your browser keeps this checkpoint from now on, and compares it next time."),
+            Self::Extends { older } => Step::verified(NAME, format!("It extends the tree of {} entries that your browser kept.", grouped(*older))),
+            Self::Forked(fork) | Self::RolledBack(fork) => Step::failed(NAME, format!("{} The overview has the evidence.", fork.reason)),
+            Self::Unknown(reason) => Step::not_verifiable(NAME, sentence(reason)),
+        }
+    }
+
+    /// What to keep as seen last: origin and note.
+    pub fn keep(&self, newest: &Checkpoint) -> Option<(String, Vec<u8>)> {
+        self.may_replace().then(|| (newest.origin().to_owned(), newest.note_bytes().to_vec()))
     }
 
     /// The evidence, when there is some.

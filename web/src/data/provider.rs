@@ -11,7 +11,7 @@ use glassbloom_spec::{
     verify::{Judgement, RegistryView, judge},
 };
 
-use super::{Site, Trouble, overview};
+use super::{Site, Trouble, overview, pin};
 use crate::{
     check::{Outcome, Step, sentence},
     describe::{self, Field},
@@ -51,6 +51,8 @@ pub struct Provider {
     pub receipts: Receipts,
     /// Every check.
     pub outcome: Outcome,
+    /// The checkpoint to keep as seen last: origin and note.
+    pub keep: Option<(String, Vec<u8>)>,
 }
 
 /// A verdict about a provider.
@@ -78,18 +80,26 @@ pub enum Receipts {
     Unknown(String),
 }
 
-/// Loads a provider.
+/// Loads a provider. `kept` gives the note that was seen last of an origin.
 ///
 /// # Errors
 /// When the registry cannot be read and verified, or has no such attestation.
-pub async fn load<F: Fetch + Clone>(site: &Site<F>, leaf: Hash, now: UnixMillis) -> Result<Provider, Trouble> {
+pub async fn load<F: Fetch + Clone>(
+    site: &Site<F>,
+    leaf: Hash,
+    kept: impl Fn(&str) -> Option<String>,
+    now: UnixMillis,
+) -> Result<Provider, Trouble> {
     let (checkpoint, registry) = site.registry().await?;
+    let log = site.log(LogName::Registry)?;
+    let continuity = pin::compare(site.policy(), kept(&log.origin).as_deref(), &log, &checkpoint).await;
     let found = registry.by_leaf(&leaf).and_then(|entry| Some((entry, entry.statement.as_ref()?)));
     let Some((entry, statement)) = found else { return Err(no_such_provider(&leaf)) };
     let Ok(attestation) = Attestation::of(statement) else { return Err(no_such_provider(&leaf)) };
     let key = key_id(&attestation.signing_key);
 
     let mut steps = overview::checkpoint_steps(site, &checkpoint, now);
+    steps.push(continuity.step());
     steps.push(Step::verified("Attestation in the registry", format!("Entry {} of {}, every one hashed again.", entry.index, registry.size())).with_bytes(statement.bytes()));
     steps.push(Step::of("Signed by its own key", &statement.verify(&attestation.signing_key), "The provider holds the signing key."));
     steps.push(beacon_step(site.policy(), &attestation, &registry));
@@ -121,6 +131,7 @@ pub async fn load<F: Fetch + Clone>(site: &Site<F>, leaf: Hash, now: UnixMillis)
         successor: registry.all::<Attestation>().find(|(_, it)| it.previous == Some(leaf)).map(|(entry, _)| Route::Provider(entry.leaf)),
         not_after: attestation.not_after,
         receipts: receipts(site, &leaf).await,
+        keep: continuity.keep(&checkpoint),
         outcome: Outcome::of(steps, "Its keys are logged, its evidence gives the logged verdict when judged anew, and nothing revokes it."),
     })
 }

@@ -29,6 +29,8 @@ pub fn EntryPage(
         let name = format!("{}-{}.tlog-proof", entry.log, entry.index);
         view! { <a class="button" download=name href=browser::download_address(proof) data-testid="download-proof">"Download .tlog-proof"</a> }
     });
+    let weaker = entry.statement.as_ref().ok().and_then(|decoded| decoded.weaker);
+    let weaker = weaker.map(|why| view! { <p class="notice" data-testid="weaker"><strong>"Says less. "</strong>{why}</p> });
     let diagnostic = entry.statement.as_ref().ok().map(|decoded| decoded.diagnostic.clone());
     view! {
         <section class="page-head" data-testid="page-entry">
@@ -38,6 +40,7 @@ pub fn EntryPage(
             <p class="lead">{purpose}"."</p>
         </section>
         <Verdict outcome=entry.outcome.clone() testid="entry-verdict"/>
+        {weaker}
         <div class="split">
             <div class="main-column">
                 <Said statement=entry.statement.clone()/>

@@ -16,7 +16,7 @@ pub fn ProviderPage(
     /// What was loaded and checked.
     provider: Provider,
 ) -> impl IntoView {
-    let Provider { leaf, entry, key, fields, tier, verdicts, models, release, successor, not_after, receipts, outcome } = provider;
+    let Provider { leaf, entry, key, fields, tier, verdicts, models, release, successor, not_after, receipts, outcome, keep: _ } = provider;
     let replaced = successor.map(|route| view! { <p class="notice">"A newer attestation of this provider "<a href=route.to_string()>"replaced this one"</a>"."</p> });
     let models = models.into_iter().map(|(name, route)| view! { <li>{linked(name, route)}</li> }).collect_view();
     let release = match release {

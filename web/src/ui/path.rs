@@ -13,7 +13,7 @@ use crate::{
 };
 
 const WIDTH: usize = 380;
-const RUNG: usize = 62;
+const RUNG: usize = 78;
 const TOP: usize = 40;
 const SPINE: usize = WIDTH / 2;
 const REACH: usize = 118;
@@ -91,7 +91,7 @@ fn drawing(entry: &Entry) -> String {
 fn rung_svg(node: &PathNode, y: usize) -> String {
     let below = y + RUNG;
     let (x, bend) = if node.is_left { (SPINE - REACH, SPINE - REACH / 3) } else { (SPINE + REACH, SPINE + REACH / 3) };
-    let top = y + 30;
+    let top = y + 25;
     // A subtree is a small triangle, a single entry a square.
     let shape = if node.range.1 - node.range.0 == 1 {
         format!(r#"<rect x="{}" y="{top}" width="12" height="12" rx="2.500"/>"#, x - 6)
@@ -103,9 +103,9 @@ fn rung_svg(node: &PathNode, y: usize) -> String {
         r#"<g class="sibling"><title>{}: {}</title><path class="branch" d="M{SPINE} {y}C{bend} {y} {x} {y} {x} {top}"/>{shape}<text x="{x}" y="{}" text-anchor="middle">{}</text><text class="hex" x="{x}" y="{}" text-anchor="middle">{}</text></g>{inner}"#,
         covers(node),
         node.sibling,
-        below - 5,
+        below - 25,
         covers(node),
-        below + 10,
+        below - 11,
         short(&node.sibling)
     )
 }
