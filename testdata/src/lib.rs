@@ -3,6 +3,7 @@
 //! Vectors nobody here wrote lie beside the checkout in `../shared/vectors`; they are used when present and
 //! never copied. A test that cannot run calls [`skipped`], which is a failure where nothing may be skipped.
 
+pub mod vectors;
 pub mod world;
 
 use std::path::{Path, PathBuf};
@@ -28,6 +29,9 @@ pub fn shared_vectors() -> Option<PathBuf> {
 /// # Panics
 /// When `GLASSBLOOM_REQUIRE_ALL=1`: there, a skip is a failure.
 pub fn skipped(why: &str) {
-    assert!(std::env::var_os("GLASSBLOOM_REQUIRE_ALL").is_none_or(|v| v != "1"), "skipped, but GLASSBLOOM_REQUIRE_ALL=1: {why}");
+    assert!(
+        std::env::var_os("GLASSBLOOM_REQUIRE_ALL").is_none_or(|v| v != "1"),
+        "skipped, but GLASSBLOOM_REQUIRE_ALL=1: {why}"
+    );
     eprintln!("skipped: {why}");
 }

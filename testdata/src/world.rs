@@ -24,9 +24,9 @@ use glassbloom_spec::{
 };
 
 pub use self::{
-    exchange::{Exchange, Script, begin, facts, read, seal},
+    exchange::{Exchange, Script, begin, facts, read, resume, seal},
     keys::Keys,
-    log::{Log, RECEIPTS, REGISTRY},
+    log::{Log, RECEIPTS, REGISTRY, sign},
     plan::Plan,
 };
 
@@ -117,6 +117,14 @@ impl World {
     /// The policy.
     pub fn policy(&self) -> Policy {
         Policy::parse(&self.policy_text()).expect("the generated policy parses")
+    }
+
+    /// The policy of a user who accepts another tier.
+    ///
+    /// # Panics
+    /// When the tier is not a word.
+    pub fn policy_accepting(&self, tier: &str) -> Policy {
+        Policy::parse(&self.keys.policy_text(&[tier.to_owned()])).expect("a tier is one word")
     }
 
     /// The entries of the registry.

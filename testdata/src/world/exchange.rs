@@ -1,7 +1,9 @@
 //! One sealed request and its answer, with every byte that went over the wire.
 
 use glassbloom_spec::{
-    envelope::{self, ClientExchange, ClientRequest, Ended, FinishError, Opened, ProviderAnswer, ReceiptFacts},
+    envelope::{
+        self, ClientExchange, ClientRequest, Ended, FinishError, Opened, ProviderAnswer, ReceiptFacts,
+    },
     id::UnixMinutes,
     openai::ChatRequest,
     receipt::{Finish, SealedBy, Usage, VerifiedReceipt},
@@ -27,7 +29,8 @@ pub struct Script {
 }
 
 impl Script {
-    pub(super) fn all() -> [Self; 3] {
+    /// The exchanges of [`super::World::new`].
+    pub fn all() -> [Self; 3] {
         [
             Self {
                 seed: 101,
@@ -55,13 +58,21 @@ impl Script {
 
     /// The request body.
     pub fn body(&self) -> Vec<u8> {
-        format!(r#"{{"model":"{MODEL}","messages":[{{"role":"user","content":"{}"}}],"stream":true,"seed":7}}"#, self.prompt)
-            .into_bytes()
+        format!(
+            r#"{{"model":"{MODEL}","messages":[{{"role":"user","content":"{}"}}],"stream":true,"seed":7}}"#,
+            self.prompt
+        )
+        .into_bytes()
     }
 
     /// The request as a client seals it.
     pub fn request(&self) -> ClientRequest {
-        ClientRequest { body: self.body(), sampling: Some(sampling(&self.body())), sealed_by: self.sealed_by, attempt: 1 }
+        ClientRequest {
+            body: self.body(),
+            sampling: Some(sampling(&self.body())),
+            sealed_by: self.sealed_by,
+            attempt: 1,
+        }
     }
 
     /// The chunks of the answer.
@@ -93,10 +104,19 @@ impl Exchange {
     pub(super) fn run(keys: &Keys, provider: &VerifiedProvider, script: &Script) -> Self {
         let (sealed_request, client) = seal(provider, script);
         let (mut sealed_answer, answer) = begin(keys, provider, script, &sealed_request);
-        let (receipt, _) = answer.receipt(&facts(provider, script, &script.body()), &keys.provider).expect("software keys sign");
+        let (receipt, _) = answer
+            .receipt(&facts(provider, script, &script.body()), &keys.provider)
+            .expect("software keys sign");
         sealed_answer.push(answer.finish(&receipt, script.usage).expect("a receipt fits the trailers"));
         let verified = read(client, provider, &sealed_answer).expect("an honest answer is accepted");
-        Self { body: script.body(), chunks: script.chunks(), sealed_request, sealed_answer, receipt, verified }
+        Self {
+            body: script.body(),
+            chunks: script.chunks(),
+            sealed_request,
+            sealed_answer,
+            receipt,
+            verified,
+        }
     }
 }
 
@@ -112,11 +132,17 @@ pub fn seal(provider: &VerifiedProvider, script: &Script) -> (Vec<u8>, ClientExc
 ///
 /// # Panics
 /// When the request does not open.
-pub fn begin(keys: &Keys, provider: &VerifiedProvider, script: &Script, sealed: &[u8]) -> (Vec<Vec<u8>>, ProviderAnswer) {
+pub fn begin(
+    keys: &Keys,
+    provider: &VerifiedProvider,
+    script: &Script,
+    sealed: &[u8],
+) -> (Vec<Vec<u8>>, ProviderAnswer) {
     let config = keys.key_config();
-    let (_, exchange) =
-        envelope::open(keys.sealing.clone(), &config, provider.attestation_hash(), sealed).expect("sealed to this key");
-    let (head, mut answer) = exchange.start(200, "text/event-stream", [script.seed; 32]).expect("a plain head");
+    let (_, exchange) = envelope::open(keys.sealing.clone(), &config, provider.attestation_hash(), sealed)
+        .expect("sealed to this key");
+    let (head, mut answer) =
+        exchange.start(200, "text/event-stream", [script.seed; 32]).expect("a plain head");
     let mut pieces = vec![head];
     for chunk in script.chunks() {
         pieces.push(answer.chunk(&chunk).expect("a small chunk"));
@@ -147,7 +173,11 @@ pub fn facts<'a>(provider: &'a VerifiedProvider, script: &Script, body: &[u8]) -
 ///
 /// # Panics
 /// When the answer refuses the request.
-pub fn read(mut client: ClientExchange, provider: &VerifiedProvider, sealed: &[Vec<u8>]) -> Result<VerifiedReceipt, FinishError> {
+pub fn read(
+    mut client: ClientExchange,
+    provider: &VerifiedProvider,
+    sealed: &[Vec<u8>],
+) -> Result<VerifiedReceipt, FinishError> {
     for piece in sealed {
         for opened in client.push(piece)? {
             match opened {
@@ -163,4 +193,12 @@ pub fn read(mut client: ClientExchange, provider: &VerifiedProvider, sealed: &[V
 
 fn sampling(body: &[u8]) -> Vec<u8> {
     ChatRequest::parse(body).expect("a request of ours").sampling.encode()
+}
+
+/// The client of one of the world's exchanges, before any answer has come.
+///
+/// # Panics
+/// When there is no such exchange.
+pub fn resume(provider: &VerifiedProvider, number: usize) -> ClientExchange {
+    seal(provider, &Script::all()[number]).1
 }

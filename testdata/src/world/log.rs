@@ -66,7 +66,11 @@ impl Log {
     /// # Panics
     /// When it has fewer.
     pub fn head(&self, size: u64) -> TreeHead {
-        TreeHead { origin: self.origin.to_owned(), size: TreeSize::new(size), root: self.roots[size as usize] }
+        TreeHead {
+            origin: self.origin.to_owned(),
+            size: TreeSize::new(size),
+            root: self.roots[size as usize],
+        }
     }
 
     /// Shows that an entry is among the first.
@@ -98,7 +102,7 @@ impl Log {
 ///
 /// # Panics
 /// When no log of the network has this origin.
-pub(crate) fn sign(keys: &Keys, head: &TreeHead, time: u64) -> Vec<u8> {
+pub fn sign(keys: &Keys, head: &TreeHead, time: u64) -> Vec<u8> {
     let signed = keys.log(&head.origin).iter().map(|key| key.sign_checkpoint(head).expect("a head of ours"));
     let time = UnixSeconds::new(time);
     let cosigned = keys.witnesses().iter().map(|witness| witness.cosign(head, time).expect("a head of ours"));

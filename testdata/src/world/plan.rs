@@ -5,8 +5,8 @@ use glassbloom_spec::{
     hash::Hash,
     id::UnixSeconds,
     leaf::{
-        Attestation, Beacon, Coordinator, Evidence, Model, ModelFile, Payload, PolicyLeaf, Price, PriceTable, Release, Verdict,
-        attestation_nonce,
+        Attestation, Beacon, Coordinator, Evidence, Model, ModelFile, Payload, PolicyLeaf, Price, PriceTable,
+        Release, Verdict, attestation_nonce,
     },
     statement::Statement,
 };
@@ -47,8 +47,14 @@ impl Default for Plan {
             sha256: Hash::of(content),
         };
         Self {
-            rules: PolicyLeaf { tiers: vec!["self-signed".to_owned()], max_lifetime: 24 * 3600, plaintext_api: false },
-            prices: PriceTable { prices: vec![Price { alias: MODEL.to_owned(), prompt: 50_000, completion: 200_000 }] },
+            rules: PolicyLeaf {
+                tiers: vec!["self-signed".to_owned()],
+                max_lifetime: 24 * 3600,
+                plaintext_api: false,
+            },
+            prices: PriceTable {
+                prices: vec![Price { alias: MODEL.to_owned(), prompt: 50_000, completion: 200_000 }],
+            },
             model: Model {
                 alias: MODEL.to_owned(),
                 files: vec![
