@@ -101,8 +101,11 @@ pub fn steps_of(report: &Report) -> Vec<Step> {
     report.steps().iter().map(step).collect()
 }
 
-/// An error's text as a sentence: first letter large, full stop at the end.
+/// An error's text as a sentence: first letter large unless it begins with an address, full stop at the end.
 pub fn sentence(text: &str) -> String {
+    if text.split(' ').next().is_some_and(|word| word.contains(['/', ':'])) {
+        return format!("{}.", text.trim_end_matches('.'));
+    }
     let mut letters = text.trim_end_matches('.').chars();
     let first: String = letters.next().map(|letter| letter.to_uppercase().collect()).unwrap_or_default();
     format!("{first}{}.", letters.as_str())
@@ -126,6 +129,7 @@ mod tests {
     #[test]
     fn errors_read_as_sentences() {
         assert_eq!(sentence("the root differs"), "The root differs.");
+        assert_eq!(sentence("http://log.test is gone."), "http://log.test is gone.");
         assert_eq!(sentence(""), ".");
     }
 }

@@ -69,7 +69,7 @@ pub fn summary(statement: &Statement) -> String {
         Kind::PriceTable => PriceTable::of(statement)
             .map(|it| it.prices.into_iter().map(|price| price.alias).collect::<Vec<_>>().join(", ")),
         Kind::Receipt => Receipt::of(statement).map(|it| {
-            format!("{}, {}, sealed by {}", plural(it.chunks as usize, "chunk"), it.finish.name(), sealer(it.sealed_by))
+            format!("sealed by {}, {}, {}", sealer(it.sealed_by), plural(it.chunks as usize, "chunk"), it.finish.name())
         }),
         Kind::Release => Release::of(statement).map(|it| format!("{} for {}", it.version, it.platform)),
         Kind::Revocation => Revocation::of(statement).map(|it| format!("key {}: {}", short(&it.key.0), it.reason)),
@@ -244,7 +244,11 @@ pub fn short(hash: &Hash) -> String {
 
 /// A number with its noun.
 pub fn plural(count: usize, noun: &str) -> String {
-    let ending = if count == 1 { "" } else { "s" };
+    let ending = match (count, noun.ends_with("sh")) {
+        (1, _) => "",
+        (_, true) => "es",
+        (_, false) => "s",
+    };
     format!("{count} {noun}{ending}")
 }
 

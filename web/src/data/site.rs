@@ -85,7 +85,7 @@ impl<F: Fetch + Clone> Site<F> {
         let policy = Policy::parse(&policy_text).map_err(|error| Trouble {
             title: "The policy cannot be followed".to_owned(),
             cause: sentence(&error.to_string()),
-            next: "Correct the policy file, or choose another with `?policy=URL` or on the page \"What this page trusts\".".to_owned(),
+            next: "Correct the policy file, or choose another with `?policy=URL` or on the page `#/policy`.".to_owned(),
         })?;
         Ok(Self { fetch, base: choices.log.or(config.log), policy, policy_text, policy_source })
     }
@@ -192,7 +192,7 @@ fn no_policy(error: &FetchError) -> Trouble {
     Trouble {
         title: "There is no policy to verify with".to_owned(),
         cause: sentence(&error.to_string()),
-        next: "Add `?policy=URL` to the address of this page, or give this page your own policy file.".to_owned(),
+        next: "Add `?policy=URL` to the address of this page, or choose your own policy file on the page `#/policy`.".to_owned(),
     }
 }
 

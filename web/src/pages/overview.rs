@@ -37,7 +37,7 @@ fn Logs(overview: Overview) -> impl IntoView {
     view! {
         <section class="intro" data-testid="page-overview">
             <h1>"Two public logs, checked by you"</h1>
-            <p class="lead">"Every claim this network makes is an entry here: which key belongs to which machine, which program and model it runs, which answer it signed. Your browser has just checked what you see."</p>
+            <p class="lead">"Every claim this network makes is an entry here: which key belongs to which machine, which program and model it runs, which answer it signed. Your browser checks each of them itself, here and now."</p>
         </section>
         <div class="cards">
             {logs.into_iter().map(|log| view! { <LogCardView log=log now=now/> }).collect_view()}

@@ -29,8 +29,8 @@ pub fn Header(
             </a>
             <nav aria-label="Pages">
                 {link(Route::Overview, "Overview", "nav-overview")}
-                {link(Route::Verify, "Verify a file", "nav-verify")}
-                {link(Route::Policy, "What this page trusts", "nav-policy")}
+                {link(Route::Verify, "Verify", "nav-verify")}
+                {link(Route::Policy, "Policy", "nav-policy")}
             </nav>
         </header>
     }
@@ -69,6 +69,15 @@ pub fn Loading() -> impl IntoView {
     }
 }
 
+/// Words with commands and addresses between backticks.
+fn with_code(text: &str) -> Vec<AnyView> {
+    let part = |(at, part): (usize, &str)| match at % 2 {
+        0 => part.to_owned().into_any(),
+        _ => view! { <code>{part.to_owned()}</code> }.into_any(),
+    };
+    text.split('`').enumerate().map(part).collect()
+}
+
 /// A page that cannot be shown.
 #[component]
 pub fn TroubleView(
@@ -79,7 +88,7 @@ pub fn TroubleView(
         <section class="trouble" role="alert" data-testid="trouble">
             <h1>{trouble.title}</h1>
             <p class="cause">{trouble.cause}</p>
-            <p>{trouble.next}</p>
+            <p>{with_code(&trouble.next)}</p>
         </section>
     }
 }

@@ -3,12 +3,14 @@
 //! A ladder: the entry at the foot, the root at the top; at every rung the hash that the proof gives stands on its
 //! side of the tree. So it stays readable for a tree of any size, on a phone too.
 
+use glassbloom_spec::hash::Hash;
 use leptos::prelude::*;
 
 use super::text::HashText;
 use crate::{
+    check::{State, state_name},
     data::entry::{Entry, PathNode},
-    describe::short,
+    describe::{plural, short},
     time::grouped,
 };
 
@@ -29,12 +31,15 @@ pub fn InclusionPath(
         let side = if node.is_left { "left" } else { "right" };
         view! { <li><span>{format!("{} on the {side}: ", covers(node))}</span><HashText text=node.sibling.to_string()/></li> }
     });
-    let words = match entry.path.len() {
-        0 => "The log has this one entry, so its hash is the root.".to_owned(),
-        count => format!("{count} hashes, of the {} entries in the tree, are enough to compute the root from this entry. Your browser did.", grouped(entry.size.get())),
+    let hashes = plural(entry.path.len(), "hash");
+    let (state, words) = match (entry.path.len(), leads_to_root(&entry)) {
+        (0, true) => (State::Verified, "The log has this one entry, so its hash is the root.".to_owned()),
+        (_, true) => (State::Verified, format!("With {hashes} from a tree of {} entries your browser computed the root from this entry: it is the signed one.", grouped(entry.size.get()))),
+        (0, false) => (State::NotVerifiable, "The hashes between this entry and the root could not be read.".to_owned()),
+        (_, false) => (State::Failed, format!("From this entry and {hashes} your browser computed another root than the signed one, {}: the entry or its path was changed.", short(&entry.root))),
     };
     view! {
-        <figure class="path" data-testid="inclusion-path">
+        <figure class="path" data-testid="inclusion-path" data-state=state_name(state)>
             <div inner_html=svg></div>
             <figcaption>{words}</figcaption>
         </figure>
@@ -45,6 +50,15 @@ pub fn InclusionPath(
             </details>
         })}
     }
+}
+
+/// The root that the path leads to, computed here.
+fn computed_root(entry: &Entry) -> Hash {
+    entry.path.last().map_or(entry.leaf, |node| node.parent)
+}
+
+fn leads_to_root(entry: &Entry) -> bool {
+    computed_root(entry) == entry.root
 }
 
 /// The entries that a sibling stands for.
@@ -68,11 +82,11 @@ fn drawing(entry: &Entry) -> String {
     for (rung, node) in entry.path.iter().rev().enumerate() {
         svg += &rung_svg(node, TOP + RUNG * rung);
     }
+    let (root, name) = (computed_root(entry), if leads_to_root(entry) { "root" } else { "not the root:" });
     svg += &format!(
-        r#"<g class="node root"><title>root {}</title><circle cx="{SPINE}" cy="{TOP}" r="7"/><text x="{SPINE}" y="{}" text-anchor="middle">root {}</text></g>"#,
-        entry.root,
+        r#"<g class="node root"><title>{name} {root}</title><circle cx="{SPINE}" cy="{TOP}" r="7"/><text x="{SPINE}" y="{}" text-anchor="middle">{name} {}</text></g>"#,
         TOP - 16,
-        short(&entry.root)
+        short(&root)
     );
     svg += &format!(
         r#"<g class="node leaf"><title>leaf {}</title><rect x="{}" y="{}" width="14" height="14" rx="3"/><text x="{SPINE}" y="{}" text-anchor="middle">entry {}</text><text class="hex" x="{SPINE}" y="{}" text-anchor="middle">{}</text></g></svg>"#,
