@@ -12,7 +12,10 @@ use crate::{
     leaf::{LeafError, Model, Payload},
     policy::Policy,
     proof::TlogProof,
-    receipt::{CommitmentTree, LoggedReceipt, Receipt, ReceiptSecret, Usage, amounts, is_receipts, references, request_commitment},
+    receipt::{
+        CommitmentTree, LoggedReceipt, Receipt, ReceiptSecret, Usage, amounts, is_receipts, references,
+        request_commitment,
+    },
     record::ProviderRecord,
     statement::Statement,
     verify::{Continuity, Known, Report, RevocationState, State, VerifiedProvider},
@@ -82,9 +85,13 @@ impl ReceiptBundle {
             (6, Value::Array(vec![self.usage.prompt.into(), self.usage.completion.into()])),
         ];
         fields.extend(self.request.as_deref().map(|request| (128, request.into())));
-        let chunks = |chunks: &Vec<Vec<u8>>| Value::Array(chunks.iter().map(|chunk| chunk.as_slice().into()).collect());
+        let chunks = |chunks: &Vec<Vec<u8>>| {
+            Value::Array(chunks.iter().map(|chunk| chunk.as_slice().into()).collect())
+        };
         fields.extend(self.response.as_ref().map(|response| (129, chunks(response))));
-        Zeroizing::new(Value::Map(fields.into_iter().map(|(key, value)| (key.into(), value)).collect()).encode())
+        Zeroizing::new(
+            Value::Map(fields.into_iter().map(|(key, value)| (key.into(), value)).collect()).encode(),
+        )
     }
 
     /// Parses a file.
@@ -106,7 +113,9 @@ impl ReceiptBundle {
             proof: fields.bytes(4)?,
             secret: ReceiptSecret::new(Zeroizing::new(fields.fixed(5)?)),
             usage: match fields.array(6)?.as_slice() {
-                [Value::Unsigned(prompt), Value::Unsigned(completion)] => Usage { prompt: *prompt, completion: *completion },
+                [Value::Unsigned(prompt), Value::Unsigned(completion)] => {
+                    Usage { prompt: *prompt, completion: *completion }
+                }
                 _ => return Err(FieldError::Field { key: 6, expected: "two token counts" }),
             },
             request: fields.has(128).then(|| fields.bytes(128)).transpose()?,
@@ -144,7 +153,11 @@ impl ReceiptBundle {
         let logged = match opened {
             Ok(logged) if is_receipts(&logged.checkpoint().origin) => logged,
             Ok(logged) => {
-                report.push("receipt logged", State::Failed, format!("{} is not a receipts log", logged.checkpoint().origin));
+                report.push(
+                    "receipt logged",
+                    State::Failed,
+                    format!("{} is not a receipts log", logged.checkpoint().origin),
+                );
                 return None;
             }
             Err(error) => {
@@ -154,11 +167,18 @@ impl ReceiptBundle {
         };
         let seen = logged.cosigned_at();
         let head = logged.checkpoint();
-        let detail = format!("index {} of {}, in the checkpoint of size {} that witnesses saw", logged.index(), head.origin, head.size);
+        let detail = format!(
+            "index {} of {}, in the checkpoint of size {} that witnesses saw",
+            logged.index(),
+            head.origin,
+            head.size
+        );
         report.push("receipt logged", State::Verified, detail);
 
         // Read ahead of its proof, which `Policy::verify` checks, only to know which model to ask for.
-        let model = Statement::parse(&self.record.model.leaf).map_err(LeafError::from).and_then(|model| Model::of(&model));
+        let model = Statement::parse(&self.record.model.leaf)
+            .map_err(LeafError::from)
+            .and_then(|model| Model::of(&model));
         let alias = match model {
             Ok(model) => model.alias,
             Err(error) => {
@@ -167,7 +187,8 @@ impl ReceiptBundle {
             }
         };
         let at = UnixMillis::new(seen.get().saturating_mul(1000));
-        let known = Known { now: at, continuity: Continuity::NotChecked, revocation: RevocationState::NotChecked };
+        let known =
+            Known { now: at, continuity: Continuity::NotChecked, revocation: RevocationState::NotChecked };
         let provider = policy.verify(&self.record, &alias, &known, report).ok()?;
 
         let receipt = match self.receipt_of(&provider) {
@@ -177,16 +198,24 @@ impl ReceiptBundle {
                 return None;
             }
         };
-        report.push("receipt", State::Verified, "signed by the attested key; names this attestation, model, policy, prices and registry");
+        report.push(
+            "receipt",
+            State::Verified,
+            "signed by the attested key; names this attestation, model, policy, prices and registry",
+        );
         if let Err(error) = amounts(&receipt, &provider, &self.secret, self.usage) {
             report.push("usage and charge", State::Failed, error.to_string());
             return None;
         }
-        let usage = format!("{} prompt and {} answer tokens at the logged price", self.usage.prompt, self.usage.completion);
+        let usage = format!(
+            "{} prompt and {} answer tokens at the logged price",
+            self.usage.prompt, self.usage.completion
+        );
         report.push("usage and charge", State::Verified, usage);
         times_step(&receipt, policy, &self.record, seen, report);
         self.text_steps(&receipt, report);
-        let expired = (now.seconds() >= provider.attestation().not_after).then_some("; its keys have expired since");
+        let expired =
+            (now.seconds() >= provider.attestation().not_after).then_some("; its keys have expired since");
         Some(format!(
             "Between {} and {} UTC the holder of key {} ({}{}) answered one request with {alias}; the signed receipt is entry {} of {}.",
             utc(receipt.times[0].get()),
@@ -204,17 +233,26 @@ impl ReceiptBundle {
         let receipt = Receipt::of(&statement).map_err(|error| error.to_string())?;
         statement.verify(&provider.attestation().signing_key).map_err(|error| error.to_string())?;
         references(&receipt, provider).map_err(|error| error.to_string())?;
-        if receipt.charge_matches(provider.price()) { Ok(receipt) } else { Err("the charge is not the logged price".to_owned()) }
+        if receipt.charge_matches(provider.price()) {
+            Ok(receipt)
+        } else {
+            Err("the charge is not the logged price".to_owned())
+        }
     }
 
     /// The text, where the bundle discloses it.
     fn text_steps(&self, receipt: &Receipt, report: &mut Report) {
         let mut step = |name, holds: Option<bool>, what: &str| match holds {
             None => report.push(name, State::NotVerifiable, format!("this bundle does not disclose {what}")),
-            Some(true) => report.push(name, State::Verified, format!("{what} is what the provider signed for")),
-            Some(false) => report.push(name, State::Failed, format!("{what} is not what the provider signed for")),
+            Some(true) => {
+                report.push(name, State::Verified, format!("{what} is what the provider signed for"))
+            }
+            Some(false) => {
+                report.push(name, State::Failed, format!("{what} is not what the provider signed for"))
+            }
         };
-        let request = self.request.as_ref().map(|body| request_commitment(&self.secret, body) == receipt.request);
+        let request =
+            self.request.as_ref().map(|body| request_commitment(&self.secret, body) == receipt.request);
         step("request text", request, "the request");
         let response = self.response.as_ref().map(|chunks| {
             let mut tree = CommitmentTree::chunks(self.secret.clone());
@@ -226,18 +264,34 @@ impl ReceiptBundle {
 }
 
 /// The times that the provider states, held against those at which witnesses signed.
-fn times_step(receipt: &Receipt, policy: &Policy, record: &ProviderRecord, seen: UnixSeconds, report: &mut Report) {
+fn times_step(
+    receipt: &Receipt,
+    policy: &Policy,
+    record: &ProviderRecord,
+    seen: UnixSeconds,
+    report: &mut Report,
+) {
     let Ok(relied_on) = policy.open(None, &record.checkpoint) else { return };
     let minutes = |time: UnixSeconds| time.get() / 60;
     let earliest = minutes(relied_on.cosigned_at()).saturating_sub(CLOCK_SLACK);
     let latest = minutes(seen).saturating_add(CLOCK_SLACK);
     let [start, end] = receipt.times.map(crate::id::UnixMinutes::get);
     match earliest <= start && end <= latest {
-        true => report.push("times", State::Verified, "between the witnessing of the registry and that of the receipt"),
+        true => report.push(
+            "times",
+            State::Verified,
+            "between the witnessing of the registry and that of the receipt",
+        ),
         false => report.push(
             "times",
             State::Failed,
-            format!("the receipt says {} to {}, but witnesses saw it between {} and {}", utc(start), utc(end), utc(earliest), utc(latest)),
+            format!(
+                "the receipt says {} to {}, but witnesses saw it between {} and {}",
+                utc(start),
+                utc(end),
+                utc(earliest),
+                utc(latest)
+            ),
         ),
     }
 }
@@ -255,7 +309,8 @@ pub fn utc(minutes: u64) -> String {
     let day = day - (365 * year + year / 4 - year / 100);
     let month = (5 * day + 2) / 153;
     let day_of_month = day - (153 * month + 2) / 5 + 1;
-    let (month, year) = if month < 10 { (month + 3, year + era * 400) } else { (month - 9, year + era * 400 + 1) };
+    let (month, year) =
+        if month < 10 { (month + 3, year + era * 400) } else { (month - 9, year + era * 400 + 1) };
     format!("{year:04}-{month:02}-{day_of_month:02} {:02}:{:02}", minute / 60, minute % 60)
 }
 

@@ -32,7 +32,9 @@ pub enum CborError {
     #[error("CBOR text is not UTF-8")]
     Utf8,
     /// A kind of value that this format does not use.
-    #[error("CBOR value of a kind that is not allowed: floats, indefinite lengths and simple values are refused")]
+    #[error(
+        "CBOR value of a kind that is not allowed: floats, indefinite lengths and simple values are refused"
+    )]
     Unsupported,
 }
 
@@ -91,7 +93,8 @@ impl Value {
                 out.extend_from_slice(bytes);
             }
             Self::Map(entries) => {
-                let mut encoded: Vec<(Vec<u8>, &Self)> = entries.iter().map(|(key, value)| (key.encode(), value)).collect();
+                let mut encoded: Vec<(Vec<u8>, &Self)> =
+                    entries.iter().map(|(key, value)| (key.encode(), value)).collect();
                 encoded.sort_by(|a, b| a.0.cmp(&b.0));
                 head(out, 5, encoded.len() as u64);
                 for (key, value) in encoded {
@@ -326,7 +329,9 @@ impl Fields {
 
     /// A byte string of exactly `N` bytes.
     pub fn fixed<const N: usize>(&mut self, key: u64) -> Result<[u8; N], FieldError> {
-        self.bytes(key)?.try_into().map_err(|_| FieldError::Field { key, expected: "a byte string of the right length" })
+        self.bytes(key)?
+            .try_into()
+            .map_err(|_| FieldError::Field { key, expected: "a byte string of the right length" })
     }
 
     /// A 32-byte hash.
@@ -348,7 +353,10 @@ impl Fields {
             .into_iter()
             .map(|item| match item {
                 Value::Text(text) if is_plain(&text) => Ok(text),
-                _ => Err(FieldError::Field { key, expected: "an array of texts of at most 1024 bytes without control characters" }),
+                _ => Err(FieldError::Field {
+                    key,
+                    expected: "an array of texts of at most 1024 bytes without control characters",
+                }),
             })
             .collect()
     }

@@ -17,11 +17,12 @@ use crate::{
     leaf::{Payload, Price},
     pedersen::CommitmentError,
     receipt::{
-        CommitmentTree, Finish, Purpose, Receipt, ReceiptError, ReceiptSecret, SealedBy, Transcript, Usage, VerifiedReceipt, charge,
-        request_commitment,
+        CommitmentTree, Finish, Purpose, Receipt, ReceiptError, ReceiptSecret, SealedBy, Transcript, Usage,
+        VerifiedReceipt, charge, request_commitment,
     },
     seal::{
-        KeyConfig, Padding, RECEIPT_TRAILER, RequestContext, ResponseReader, ResponseWriter, SealError, Unsealed,
+        KeyConfig, Padding, RECEIPT_TRAILER, RequestContext, ResponseReader, ResponseWriter, SealError,
+        Unsealed,
         bhttp::{BadMessage, Event, Fields, Request},
         open_request, seal_request,
     },
@@ -88,7 +89,11 @@ pub struct ClientRequest {
 ///
 /// # Errors
 /// When the request is too large for Binary HTTP.
-pub fn seal(provider: &VerifiedProvider, request: &ClientRequest, ephemeral: &[u8; 32]) -> Result<(Vec<u8>, ClientExchange), EnvelopeError> {
+pub fn seal(
+    provider: &VerifiedProvider,
+    request: &ClientRequest,
+    ephemeral: &[u8; 32],
+) -> Result<(Vec<u8>, ClientExchange), EnvelopeError> {
     let (size, root) = provider.registry();
     let mut inner = Request::post_json(INNER_PATH, request.body.clone());
     inner.headers = inner
@@ -97,7 +102,8 @@ pub fn seal(provider: &VerifiedProvider, request: &ClientRequest, ephemeral: &[u
         .with(REGISTRY, &format!("{size} {root}"))?
         .with(ATTEMPT, &request.attempt.to_string())?
         .with(SEALED_BY, request.sealed_by.name())?;
-    let (sealed, reader) = seal_request(&provider.attestation().key_config, &inner, Padding::default(), ephemeral)?;
+    let (sealed, reader) =
+        seal_request(&provider.attestation().key_config, &inner, Padding::default(), ephemeral)?;
     let secret = ReceiptSecret::new(reader.receipt_secret().clone());
     let exchange = ClientExchange {
         transcript: Transcript {
@@ -180,7 +186,10 @@ impl ClientExchange {
             return if refused { Ok((opened, Ended::Refused)) } else { Err(ReceiptError::Missing.into()) };
         };
         let receipt = BASE64_STANDARD.decode(receipt).map_err(|_| ReceiptError::Mismatch("its encoding"))?;
-        let usage = trailers.get(USAGE_TRAILER).and_then(parse_usage).ok_or(ReceiptError::Mismatch("its token counts"))?;
+        let usage = trailers
+            .get(USAGE_TRAILER)
+            .and_then(parse_usage)
+            .ok_or(ReceiptError::Mismatch("its token counts"))?;
         let transcript = Transcript { response: (self.chunks.root(), self.chunks.len()), ..self.transcript };
         let receipt = VerifiedReceipt::check(&receipt, provider, &transcript, usage)?;
         Ok((opened, Ended::Answered(Box::new(receipt))))
@@ -247,7 +256,8 @@ pub fn open(
         return Err(EnvelopeError::Inner("method or path"));
     }
     let header = |name, what| inner.headers.get(name).ok_or(EnvelopeError::Inner(what));
-    let found: Hash = header(ATTESTATION, "attestation")?.parse().map_err(|_| EnvelopeError::Inner("attestation"))?;
+    let found: Hash =
+        header(ATTESTATION, "attestation")?.parse().map_err(|_| EnvelopeError::Inner("attestation"))?;
     if found != attestation {
         return Err(EnvelopeError::OtherAttestation { found, own: attestation });
     }
@@ -318,9 +328,15 @@ impl ProviderExchange {
     ///
     /// # Errors
     /// When status or media type have no place in Binary HTTP.
-    pub fn start(self, status: u16, content_type: &str, nonce: [u8; 32]) -> Result<(Vec<u8>, ProviderAnswer), EnvelopeError> {
+    pub fn start(
+        self,
+        status: u16,
+        content_type: &str,
+        nonce: [u8; 32],
+    ) -> Result<(Vec<u8>, ProviderAnswer), EnvelopeError> {
         let headers = Fields::new().with("content-type", content_type)?;
-        let (sealed, writer) = ResponseWriter::start(self.context, nonce, status, &headers, Padding::default())?;
+        let (sealed, writer) =
+            ResponseWriter::start(self.context, nonce, status, &headers, Padding::default())?;
         let answer = ProviderAnswer {
             writer,
             secret: self.secret,
@@ -365,7 +381,11 @@ impl ProviderAnswer {
     ///
     /// # Errors
     /// When the key does not sign, or the charge does not fit.
-    pub fn receipt(&self, facts: &ReceiptFacts<'_>, signer: &dyn Signer) -> Result<(Statement, UsageOpening), EnvelopeError> {
+    pub fn receipt(
+        &self,
+        facts: &ReceiptFacts<'_>,
+        signer: &dyn Signer,
+    ) -> Result<(Statement, UsageOpening), EnvelopeError> {
         let openings = self.secret.usage(facts.usage);
         let receipt = Receipt {
             attestation: self.attestation,

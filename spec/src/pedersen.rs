@@ -48,7 +48,8 @@ impl Opening {
 
     /// An opening as it is handed over: the number and the 32-byte blinding.
     pub fn from_parts(value: u64, blinding: [u8; 32]) -> Result<Self, CommitmentError> {
-        let blinding = Option::from(Scalar::from_canonical_bytes(blinding)).ok_or(CommitmentError::NotAScalar)?;
+        let blinding =
+            Option::from(Scalar::from_canonical_bytes(blinding)).ok_or(CommitmentError::NotAScalar)?;
         Ok(Self { value, blinding })
     }
 
@@ -64,7 +65,9 @@ impl Opening {
 
     /// The commitment that this opens.
     pub fn commitment(&self) -> Commitment {
-        Commitment((RISTRETTO_BASEPOINT_POINT * Scalar::from(self.value) + self.blinding * second_base()).compress())
+        Commitment(
+            (RISTRETTO_BASEPOINT_POINT * Scalar::from(self.value) + self.blinding * second_base()).compress(),
+        )
     }
 
     /// The opening of `Σ factor·opening`.
@@ -100,7 +103,13 @@ impl Commitment {
     /// The commitment to `Σ factor·value`.
     pub fn linear(terms: &[(u64, Self)]) -> Self {
         let point = |commitment: &Self| commitment.0.decompress().expect("decompressed when it was made");
-        Self(terms.iter().map(|(factor, commitment)| Scalar::from(*factor) * point(commitment)).sum::<RistrettoPoint>().compress())
+        Self(
+            terms
+                .iter()
+                .map(|(factor, commitment)| Scalar::from(*factor) * point(commitment))
+                .sum::<RistrettoPoint>()
+                .compress(),
+        )
     }
 }
 
@@ -129,7 +138,10 @@ mod tests {
         assert_eq!(charge.value(), 12 * 50_000 + 34 * 200_000);
         let public = Commitment::linear(&[(50_000, prompt.commitment()), (200_000, completion.commitment())]);
         assert_eq!(charge.commitment(), public);
-        assert_ne!(Commitment::linear(&[(50_000, prompt.commitment()), (200_001, completion.commitment())]), public);
+        assert_ne!(
+            Commitment::linear(&[(50_000, prompt.commitment()), (200_001, completion.commitment())]),
+            public
+        );
     }
 
     #[test]

@@ -34,7 +34,9 @@ impl LeafProof {
     /// The reverse of [`to_value`](Self::to_value).
     pub fn from_value(value: Value) -> Option<Self> {
         let Value::Array(parts) = value else { return None };
-        let [Value::Bytes(leaf), Value::Unsigned(index), Value::Array(proof)] = <[Value; 3]>::try_from(parts).ok()? else {
+        let [Value::Bytes(leaf), Value::Unsigned(index), Value::Array(proof)] =
+            <[Value; 3]>::try_from(parts).ok()?
+        else {
             return None;
         };
         let hash = |value| match value {

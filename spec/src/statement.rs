@@ -140,17 +140,26 @@ impl Statement {
         if unprotected != Value::Map(Vec::new()) {
             return Err(StatementError::Shape("the unprotected header must be empty"));
         }
-        let signature = signature.try_into().map_err(|_| StatementError::Shape("the signature must have 64 bytes"))?;
+        let signature =
+            signature.try_into().map_err(|_| StatementError::Shape("the signature must have 64 bytes"))?;
         let Value::Map(header) = Value::decode(&protected)? else {
             return Err(StatementError::Shape("the protected header is not a map"));
         };
-        let Ok([(HEADER_ALG, ES256), (HEADER_CONTENT_TYPE, Value::Text(content_type)), (HEADER_KID, Value::Bytes(kid))]) =
-            <[(Value, Value); 3]>::try_from(header)
+        let Ok(
+            [
+                (HEADER_ALG, ES256),
+                (HEADER_CONTENT_TYPE, Value::Text(content_type)),
+                (HEADER_KID, Value::Bytes(kid)),
+            ],
+        ) = <[(Value, Value); 3]>::try_from(header)
         else {
-            return Err(StatementError::Shape("the protected header must be {alg: ES256, content type, kid}"));
+            return Err(StatementError::Shape(
+                "the protected header must be {alg: ES256, content type, kid}",
+            ));
         };
         let kind = Kind::ALL.into_iter().find(|kind| kind.content_type() == content_type);
-        let key_id = Hash::try_from(kid.as_slice()).map_err(|_| StatementError::Shape("the kid must have 32 bytes"))?;
+        let key_id = Hash::try_from(kid.as_slice())
+            .map_err(|_| StatementError::Shape("the kid must have 32 bytes"))?;
         Ok(Self {
             kind: kind.ok_or(StatementError::UnknownKind(content_type))?,
             key_id: KeyId(key_id),
@@ -231,7 +240,8 @@ pub fn key_id(key: &PublicKey) -> KeyId {
 
 /// COSE's Sig_structure. `[RFC 9052 §4.4]`
 fn to_be_signed(protected: &[u8], payload: &[u8]) -> Vec<u8> {
-    Value::Array(vec!["Signature1".into(), protected.into(), Value::Bytes(Vec::new()), payload.into()]).encode()
+    Value::Array(vec!["Signature1".into(), protected.into(), Value::Bytes(Vec::new()), payload.into()])
+        .encode()
 }
 
 const COSE_SIGN1: u64 = 18;

@@ -172,13 +172,20 @@ pub struct Judgement {
 /// Judges an attestation under the rules of a policy leaf. Anyone who replays the registry gets the same.
 ///
 /// The time it is judged by is the beacon's: the checks use no clock.
-pub fn judge(statement: &Statement, rules: &PolicyLeaf, policy: &Policy, registry: &dyn RegistryView) -> Judgement {
+pub fn judge(
+    statement: &Statement,
+    rules: &PolicyLeaf,
+    policy: &Policy,
+    registry: &dyn RegistryView,
+) -> Judgement {
     let refuse = |reason: &str| Judgement { tier: None, reasons: vec![reason.to_owned()] };
     let Ok(attestation) = Attestation::of(statement) else { return refuse("payload-malformed") };
     if statement.verify(&attestation.signing_key).is_err() {
         return refuse("signature-invalid");
     }
-    let Ok(beacon) = policy.open(None, &attestation.beacon.checkpoint) else { return refuse("beacon-not-cosigned") };
+    let Ok(beacon) = policy.open(None, &attestation.beacon.checkpoint) else {
+        return refuse("beacon-not-cosigned");
+    };
     let mut reasons = Vec::new();
     let mut unless = |holds: bool, reason: &str| {
         if !holds {
@@ -316,7 +323,9 @@ impl Policy {
         ] {
             match included(&checkpoint, leaf) {
                 Ok(statement) => statements.push(statement),
-                Err(error) => return Err(report.fail("inclusion", format!("{name} leaf {}: {error}", leaf.index))),
+                Err(error) => {
+                    return Err(report.fail("inclusion", format!("{name} leaf {}: {error}", leaf.index)));
+                }
             }
         }
         let [attested, judged, rules, prices, modelled, released] =
@@ -325,29 +334,46 @@ impl Policy {
 
         self.signatures(&attested, &[&judged, &rules, &prices, &modelled], &released)
             .map_err(|error| report.fail("signatures", error))?;
-        report.verified("signatures", "each leaf is signed by the key that the policy or the attestation names");
+        report.verified(
+            "signatures",
+            "each leaf is signed by the key that the policy or the attestation names",
+        );
 
         let leaves = Leaves::of(&attested, &judged, &rules, &prices, &modelled, &released)
             .map_err(|error| report.fail("signatures", error.to_string()))?;
 
         match &known.revocation {
             RevocationState::NotChecked => {
-                report.push("not revoked", State::NotVerifiable, "the registry was not replayed; `glassbloom-auditor audit` does that");
+                report.push(
+                    "not revoked",
+                    State::NotVerifiable,
+                    "the registry was not replayed; `glassbloom-auditor audit` does that",
+                );
             }
             RevocationState::NotRevoked { as_of } => {
-                report.verified("not revoked", format!("no revocation of this key in the registry up to size {as_of}"));
+                report.verified(
+                    "not revoked",
+                    format!("no revocation of this key in the registry up to size {as_of}"),
+                );
             }
-            RevocationState::Revoked { reason } => return Err(report.fail("not revoked", format!("the registry revokes this key: {reason}"))),
+            RevocationState::Revoked { reason } => {
+                return Err(report.fail("not revoked", format!("the registry revokes this key: {reason}")));
+            }
         }
 
-        self.beacon_precedes(&leaves.attestation, record, &checkpoint).map_err(|error| report.fail("evidence", error))?;
-        let view = RecordView { release: &leaves.release, model: &leaves.model, attestation: &leaves.attestation };
+        self.beacon_precedes(&leaves.attestation, record, &checkpoint)
+            .map_err(|error| report.fail("evidence", error))?;
+        let view =
+            RecordView { release: &leaves.release, model: &leaves.model, attestation: &leaves.attestation };
         let judgement = judge(&attested, &leaves.rules, self, &view);
-        let tier = judgement
-            .tier
-            .ok_or_else(|| report.fail("evidence", format!("judged anew, it may not serve: {}", judgement.reasons.join(", "))))?;
+        let tier = judgement.tier.ok_or_else(|| {
+            report
+                .fail("evidence", format!("judged anew, it may not serve: {}", judgement.reasons.join(", ")))
+        })?;
         if !self.accepted_tiers().iter().any(|name| name == tier.name()) {
-            let detail = format!("tier {tier} is not among those the policy accepts; a line `accept {tier}` would allow it");
+            let detail = format!(
+                "tier {tier} is not among those the policy accepts; a line `accept {tier}` would allow it"
+            );
             return Err(report.fail("evidence", detail));
         }
         let consistent = leaves.verdict.tier.as_deref() == Some(tier.name())
@@ -355,25 +381,44 @@ impl Policy {
             && leaves.verdict.attestation == attested.leaf_hash()
             && leaves.verdict.policy == rules.leaf_hash();
         if !consistent {
-            return Err(report.fail("evidence", "the logged verdict is not what the evidence gives when judged anew"));
+            return Err(
+                report.fail("evidence", "the logged verdict is not what the evidence gives when judged anew")
+            );
         }
         report.verified("evidence", format!("tier {tier}: {}", tier.proves()));
 
         if known.now.seconds() >= leaves.attestation.not_after {
-            return Err(report.fail("keys bound", format!("the keys expired at {}", leaves.attestation.not_after)));
+            return Err(
+                report.fail("keys bound", format!("the keys expired at {}", leaves.attestation.not_after))
+            );
         }
-        report.verified("keys bound", "the evidence covers the signing key, the sealing key and a witnessed checkpoint");
+        report.verified(
+            "keys bound",
+            "the evidence covers the signing key, the sealing key and a witnessed checkpoint",
+        );
 
         if leaves.model.alias != model {
-            return Err(report.fail("build and model", format!("the model leaf is for {}, not for {model}", leaves.model.alias)));
+            return Err(report.fail(
+                "build and model",
+                format!("the model leaf is for {}, not for {model}", leaves.model.alias),
+            ));
         }
         if !leaves.attestation.models.contains(&leaves.model.digest()) {
-            return Err(report.fail("build and model", format!("the provider does not attest the files of {model}")));
+            return Err(
+                report.fail("build and model", format!("the provider does not attest the files of {model}"))
+            );
         }
         let Some(price) = leaves.prices.price(model) else {
             return Err(report.fail("build and model", format!("the price table names no price for {model}")));
         };
-        report.verified("build and model", format!("release {} and the {} files of {model} are logged", leaves.release.version, leaves.model.files.len()));
+        report.verified(
+            "build and model",
+            format!(
+                "release {} and the {} files of {model} are logged",
+                leaves.release.version,
+                leaves.model.files.len()
+            ),
+        );
 
         Ok(VerifiedProvider {
             attestation_hash: attested.leaf_hash(),
@@ -390,7 +435,12 @@ impl Policy {
     }
 
     /// Opens a registry checkpoint in the first four named steps.
-    fn checkpoint_steps(&self, note: &[u8], known: &Known, report: &mut Report) -> Result<Checkpoint, Rejected> {
+    fn checkpoint_steps(
+        &self,
+        note: &[u8],
+        known: &Known,
+        report: &mut Report,
+    ) -> Result<Checkpoint, Rejected> {
         let checkpoint = match self.open(None, note) {
             Ok(checkpoint) => checkpoint,
             Err(error @ OpenError::Quorum { .. }) => {
@@ -402,20 +452,36 @@ impl Policy {
         if !checkpoint.origin().ends_with("/registry") {
             return Err(report.fail("log key", format!("{} is not a registry", checkpoint.origin())));
         }
-        report.verified("log key", format!("{} at size {}, signed by a key of the policy", checkpoint.origin(), checkpoint.size()));
+        report.verified(
+            "log key",
+            format!("{} at size {}, signed by a key of the policy", checkpoint.origin(), checkpoint.size()),
+        );
         report.verified("witness quorum", format!("cosigned by {}", names(&checkpoint)));
 
         let age = known.now.seconds().get().saturating_sub(checkpoint.cosigned_at().get());
         if age > self.checkpoint_age() {
-            return Err(report.fail("checkpoint fresh", format!("{age} s old; the policy allows {} s", self.checkpoint_age())));
+            return Err(report.fail(
+                "checkpoint fresh",
+                format!("{age} s old; the policy allows {} s", self.checkpoint_age()),
+            ));
         }
-        report.verified("checkpoint fresh", format!("{age} s old; the policy allows {} s", self.checkpoint_age()));
+        report.verified(
+            "checkpoint fresh",
+            format!("{age} s old; the policy allows {} s", self.checkpoint_age()),
+        );
         match known.continuity {
             Continuity::Consistent { older } => {
-                report.verified("checkpoint consistent", format!("extends the one of size {older} that this client saw last"));
+                report.verified(
+                    "checkpoint consistent",
+                    format!("extends the one of size {older} that this client saw last"),
+                );
             }
-            Continuity::FirstSeen => report.verified("checkpoint consistent", "the first that this client sees; kept from now on"),
-            Continuity::NotChecked => report.push("checkpoint consistent", State::NotVerifiable, "no earlier checkpoint is at hand"),
+            Continuity::FirstSeen => {
+                report.verified("checkpoint consistent", "the first that this client sees; kept from now on")
+            }
+            Continuity::NotChecked => {
+                report.push("checkpoint consistent", State::NotVerifiable, "no earlier checkpoint is at hand")
+            }
         }
         Ok(checkpoint)
     }
@@ -423,7 +489,12 @@ impl Policy {
     /// Checks that the evidence was made for this registry, and before it was logged there.
     ///
     /// That the beacon is of this very history takes a replay: `glassbloom-auditor` does it.
-    fn beacon_precedes(&self, attestation: &Attestation, record: &ProviderRecord, checkpoint: &Checkpoint) -> Result<(), String> {
+    fn beacon_precedes(
+        &self,
+        attestation: &Attestation,
+        record: &ProviderRecord,
+        checkpoint: &Checkpoint,
+    ) -> Result<(), String> {
         // A beacon that does not open is for `judge` to name.
         let Ok(beacon) = self.open(None, &attestation.beacon.checkpoint) else { return Ok(()) };
         if beacon.origin() != checkpoint.origin() {
@@ -431,18 +502,28 @@ impl Policy {
         }
         if beacon.size().get() > record.attestation.index.get() {
             let (size, index) = (beacon.size(), record.attestation.index);
-            return Err(format!("the beacon has size {size}, but the attestation is at index {index}, before it"));
+            return Err(format!(
+                "the beacon has size {size}, but the attestation is at index {index}, before it"
+            ));
         }
         Ok(())
     }
 
     /// Checks who signed what: the attestation itself, the coordinator its leaves, a release key the release.
-    fn signatures(&self, attested: &Statement, coordinated: &[&Statement], released: &Statement) -> Result<(), String> {
+    fn signatures(
+        &self,
+        attested: &Statement,
+        coordinated: &[&Statement],
+        released: &Statement,
+    ) -> Result<(), String> {
         let attestation = Attestation::of(attested).map_err(|error| error.to_string())?;
         attested.verify(&attestation.signing_key).map_err(|error| format!("attestation: {error}"))?;
         for statement in coordinated {
             if !signed_by(statement, self.coordinators()) {
-                return Err(format!("the {} leaf is not signed by a coordinator of the policy", statement.kind()));
+                return Err(format!(
+                    "the {} leaf is not signed by a coordinator of the policy",
+                    statement.kind()
+                ));
             }
         }
         if !signed_by(released, self.releases()) {
@@ -483,7 +564,8 @@ impl Leaves {
 
 /// Proves a leaf under the checkpoint and parses it.
 pub fn included(checkpoint: &Checkpoint, leaf: &LeafProof) -> Result<Statement, String> {
-    let logged = checkpoint.includes(leaf.leaf.clone(), leaf.index, &leaf.proof).map_err(|error| error.to_string())?;
+    let logged =
+        checkpoint.includes(leaf.leaf.clone(), leaf.index, &leaf.proof).map_err(|error| error.to_string())?;
     Statement::parse(logged.value()).map_err(|error| error.to_string())
 }
 

@@ -33,7 +33,9 @@ impl Tier {
     /// What evidence of this tier proves.
     pub const fn proves(self) -> &'static str {
         match self {
-            Self::SelfSigned => "whoever holds the signing key chose these keys and this build, after the named checkpoint was witnessed",
+            Self::SelfSigned => {
+                "whoever holds the signing key chose these keys and this build, after the named checkpoint was witnessed"
+            }
         }
     }
 
@@ -196,9 +198,14 @@ impl Payload for Attestation {
             beacon: Beacon { checkpoint: fields.bytes(7)? },
             evidence: match <[Value; 2]>::try_from(fields.array(8)?).map_err(|_| evidence(8))? {
                 [Value::Text(format), Value::Bytes(bytes)] if format == Tier::SelfSigned.name() => {
-                    if bytes.is_empty() { Evidence::SelfSigned } else { return Err(evidence(8)) }
+                    match bytes.as_slice() {
+                        [] => Evidence::SelfSigned,
+                        _ => return Err(evidence(8)),
+                    }
                 }
-                [Value::Text(format), Value::Bytes(bytes)] if is_plain(&format) => Evidence::Other { format, bytes },
+                [Value::Text(format), Value::Bytes(bytes)] if is_plain(&format) => {
+                    Evidence::Other { format, bytes }
+                }
                 _ => return Err(evidence(8)),
             },
             nonce: fields.hash(9)?,

@@ -8,7 +8,9 @@ mod attestation;
 mod network;
 
 pub use attestation::{Attestation, Beacon, Evidence, Tier, attestation_nonce};
-pub use network::{Coordinator, Model, ModelFile, PolicyLeaf, Price, PriceTable, Release, Revocation, Verdict};
+pub use network::{
+    Coordinator, Model, ModelFile, PolicyLeaf, Price, PriceTable, Release, Revocation, Verdict,
+};
 
 use crate::{
     cbor::{FieldError, Fields, Value},

@@ -88,7 +88,9 @@ impl Model {
 }
 
 fn files_value(files: &[ModelFile]) -> Value {
-    let file = |file: &ModelFile| Value::Array(vec![file.name.as_str().into(), file.size.into(), file.sha256.into()]);
+    let file = |file: &ModelFile| {
+        Value::Array(vec![file.name.as_str().into(), file.size.into(), file.sha256.into()])
+    };
     Value::Array(files.iter().map(file).collect())
 }
 
@@ -106,15 +108,19 @@ impl Payload for Model {
     }
 
     fn from_fields(fields: &mut Fields) -> Result<Self, FieldError> {
-        let expected =
-            FieldError::Field { key: 2, expected: "an array of [name, size, sha256], names below the folder and in order" };
+        let expected = FieldError::Field {
+            key: 2,
+            expected: "an array of [name, size, sha256], names below the folder and in order",
+        };
         let alias = fields.text(1)?;
         let files: Vec<ModelFile> = fields
             .array(2)?
             .into_iter()
             .map(|file| {
                 let Value::Array(parts) = file else { return None };
-                let [Value::Text(name), Value::Unsigned(size), Value::Bytes(sha256)] = <[Value; 3]>::try_from(parts).ok()? else {
+                let [Value::Text(name), Value::Unsigned(size), Value::Bytes(sha256)] =
+                    <[Value; 3]>::try_from(parts).ok()?
+                else {
                     return None;
                 };
                 Some(ModelFile { name, size, sha256: Hash::try_from(sha256.as_slice()).ok()? })
@@ -124,7 +130,13 @@ impl Payload for Model {
         if !files.is_sorted_by(|a, b| a.name < b.name) || !files.iter().all(|file| is_below(&file.name)) {
             return Err(expected);
         }
-        Ok(Self { alias, files, quantisation: fields.text(3)?, licence: fields.text(4)?, source: fields.text(5)? })
+        Ok(Self {
+            alias,
+            files,
+            quantisation: fields.text(3)?,
+            licence: fields.text(4)?,
+            source: fields.text(5)?,
+        })
     }
 }
 
@@ -158,7 +170,11 @@ impl Payload for PolicyLeaf {
     }
 
     fn from_fields(fields: &mut Fields) -> Result<Self, FieldError> {
-        Ok(Self { tiers: fields.texts(1)?, max_lifetime: fields.unsigned(2)?, plaintext_api: fields.boolean(3)? })
+        Ok(Self {
+            tiers: fields.texts(1)?,
+            max_lifetime: fields.unsigned(2)?,
+            plaintext_api: fields.boolean(3)?,
+        })
     }
 }
 
@@ -191,12 +207,17 @@ impl Payload for PriceTable {
     const KIND: Kind = Kind::PriceTable;
 
     fn to_value(&self) -> Value {
-        let price = |price: &Price| Value::Array(vec![price.alias.as_str().into(), price.prompt.into(), price.completion.into()]);
+        let price = |price: &Price| {
+            Value::Array(vec![price.alias.as_str().into(), price.prompt.into(), price.completion.into()])
+        };
         map([(1, Value::Array(self.prices.iter().map(price).collect()))])
     }
 
     fn from_fields(fields: &mut Fields) -> Result<Self, FieldError> {
-        let expected = FieldError::Field { key: 1, expected: "an array of [alias, prompt, completion] with each alias once" };
+        let expected = FieldError::Field {
+            key: 1,
+            expected: "an array of [alias, prompt, completion] with each alias once",
+        };
         let prices: Vec<Price> = fields
             .array(1)?
             .into_iter()
@@ -211,7 +232,10 @@ impl Payload for PriceTable {
             })
             .collect::<Option<_>>()
             .ok_or(expected.clone())?;
-        let repeated = prices.iter().enumerate().any(|(i, price)| prices[..i].iter().any(|other| other.alias == price.alias));
+        let repeated = prices
+            .iter()
+            .enumerate()
+            .any(|(i, price)| prices[..i].iter().any(|other| other.alias == price.alias));
         if repeated { Err(expected) } else { Ok(Self { prices }) }
     }
 }

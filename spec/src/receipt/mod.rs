@@ -185,7 +185,9 @@ impl Payload for Receipt {
                 .parse()
                 .map_err(|()| FieldError::Field { key: 9, expected: "a finish reason" })?,
             usage: match fields.array(10)?.as_slice() {
-                [Value::Bytes(prompt), Value::Bytes(completion)] => [point(prompt, 10)?, point(completion, 10)?],
+                [Value::Bytes(prompt), Value::Bytes(completion)] => {
+                    [point(prompt, 10)?, point(completion, 10)?]
+                }
                 _ => return Err(FieldError::Field { key: 10, expected: "two ristretto255 points" }),
             },
             charge: point(&fields.bytes(11)?, 11)?,
@@ -195,7 +197,9 @@ impl Payload for Receipt {
                 attempt => attempt,
             },
             times: match fields.array(14)?.as_slice() {
-                [Value::Unsigned(start), Value::Unsigned(end)] if start <= end => [(*start).into(), (*end).into()],
+                [Value::Unsigned(start), Value::Unsigned(end)] if start <= end => {
+                    [(*start).into(), (*end).into()]
+                }
                 _ => return Err(FieldError::Field { key: 14, expected: "[start, end] in minutes" }),
             },
             sealed_by: fields
@@ -240,7 +244,11 @@ impl ReceiptSecret {
             Purpose::Segment(index) => (b"segment", index),
         };
         let mut salt = [0; Hash::LEN];
-        hkdf_expand(self.0.as_slice(), &[b"glassbloom/salt/v1\0", tag, b"\0", &index.to_be_bytes()], &mut salt);
+        hkdf_expand(
+            self.0.as_slice(),
+            &[b"glassbloom/salt/v1\0", tag, b"\0", &index.to_be_bytes()],
+            &mut salt,
+        );
         Hash::from_bytes(salt)
     }
 
@@ -344,7 +352,7 @@ pub fn segments(body: &[u8]) -> Vec<Range<usize>> {
         #[serde(borrow)]
         messages: Vec<&'a serde_json::value::RawValue>,
     }
-    let whole = vec![0..body.len()];
+    let whole = Vec::from([0..body.len()]);
     let Ok(text) = core::str::from_utf8(body) else { return whole };
     let Ok(Messages { messages }) = serde_json::from_str::<Messages<'_>>(text) else { return whole };
     let Some(first) = messages.first() else { return whole };
@@ -386,7 +394,8 @@ mod tests {
 
     #[test]
     fn salts_differ_by_purpose_and_index() {
-        let salts = [Purpose::Chunk(0), Purpose::Chunk(1), Purpose::Segment(0), Purpose::Sampling].map(|p| secret().salt(p));
+        let salts = [Purpose::Chunk(0), Purpose::Chunk(1), Purpose::Segment(0), Purpose::Sampling]
+            .map(|p| secret().salt(p));
         for (i, salt) in salts.iter().enumerate() {
             assert!(!salts[..i].contains(salt));
         }

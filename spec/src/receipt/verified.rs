@@ -57,7 +57,12 @@ pub struct VerifiedReceipt {
 
 impl VerifiedReceipt {
     /// Checks a receipt against the provider and the transcript.
-    pub fn check(statement: &[u8], provider: &VerifiedProvider, transcript: &Transcript, usage: Usage) -> Result<Self, ReceiptError> {
+    pub fn check(
+        statement: &[u8],
+        provider: &VerifiedProvider,
+        transcript: &Transcript,
+        usage: Usage,
+    ) -> Result<Self, ReceiptError> {
         let statement = Statement::parse(statement).map_err(LeafError::from)?;
         let receipt = Receipt::of(&statement)?;
         statement.verify(&provider.attestation().signing_key).map_err(LeafError::from)?;
@@ -69,7 +74,10 @@ impl VerifiedReceipt {
         holds(receipt.attempt == transcript.attempt, "the attempt")?;
         holds(receipt.sealed_by == transcript.sealed_by, "who sealed it")?;
         if let Some(sampling) = &transcript.sampling {
-            holds(receipt.sampling == transcript.secret.commit(super::Purpose::Sampling, sampling), "the sampling parameters")?;
+            holds(
+                receipt.sampling == transcript.secret.commit(super::Purpose::Sampling, sampling),
+                "the sampling parameters",
+            )?;
         }
         amounts(&receipt, provider, &transcript.secret, usage)?;
         Ok(Self { statement, receipt, usage, secret: transcript.secret.clone() })
@@ -99,11 +107,17 @@ impl VerifiedReceipt {
     pub fn logged(self, policy: &Policy, proof: &[u8]) -> Result<LoggedReceipt, ReceiptError> {
         let refuse = |why: String| ReceiptError::NotLogged(why);
         let parsed = TlogProof::parse(proof).map_err(|error| refuse(error.to_string()))?;
-        let logged = parsed.open(policy, self.statement.bytes()).map_err(|error| refuse(error.to_string()))?;
+        let logged =
+            parsed.open(policy, self.statement.bytes()).map_err(|error| refuse(error.to_string()))?;
         if !is_receipts(&logged.checkpoint().origin) {
             return Err(refuse(format!("{} is not a receipts log", logged.checkpoint().origin)));
         }
-        Ok(LoggedReceipt { receipt: self, index: logged.index(), head: logged.checkpoint().clone(), proof: proof.to_vec() })
+        Ok(LoggedReceipt {
+            receipt: self,
+            index: logged.index(),
+            head: logged.checkpoint().clone(),
+            proof: proof.to_vec(),
+        })
     }
 }
 
@@ -160,7 +174,12 @@ pub(crate) fn references(receipt: &Receipt, provider: &VerifiedProvider) -> Resu
 }
 
 /// Checks that usage and charge open to these tokens at the logged price.
-pub(crate) fn amounts(receipt: &Receipt, provider: &VerifiedProvider, secret: &ReceiptSecret, usage: Usage) -> Result<(), ReceiptError> {
+pub(crate) fn amounts(
+    receipt: &Receipt,
+    provider: &VerifiedProvider,
+    secret: &ReceiptSecret,
+    usage: Usage,
+) -> Result<(), ReceiptError> {
     let openings = secret.usage(usage);
     if openings.each_ref().map(super::Opening::commitment) != receipt.usage {
         return Err(ReceiptError::Mismatch("the token counts"));
