@@ -258,3 +258,26 @@ pub(crate) fn read_keys(layout: &Layout, name: &str, log: &str) -> anyhow::Resul
     }
     Ok(keys)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_file_is_strict_and_defaults_are_complete() {
+        let defaults = ConfigFile::new("a.example");
+        assert_eq!(toml::from_str::<ConfigFile>("name = 'a.example'").unwrap(), defaults);
+        assert_eq!(toml::from_str::<ConfigFile>(&toml::to_string(&defaults).unwrap()).unwrap(), defaults);
+        let error = toml::from_str::<ConfigFile>("name = 'a.example'\nrefresh = 3").unwrap_err();
+        assert!(error.to_string().contains("refresh_seconds"), "{error}");
+    }
+
+    #[test]
+    fn the_manual_names_every_option() {
+        let manual = include_str!("../README.md");
+        for line in toml::to_string(&ConfigFile::new("a.example")).unwrap().lines() {
+            let option = line.split(' ').next().unwrap();
+            assert!(manual.contains(&format!("| `{option}` |")), "{option} is missing from the README");
+        }
+    }
+}

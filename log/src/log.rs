@@ -243,13 +243,11 @@ impl Log {
         &self.0.tiles
     }
 
-    /// Whether the published checkpoint is younger than `limit` and covers the log, or nothing was ever added.
+    /// Whether the log runs, and its published checkpoint is younger than `limit` or nothing was ever added.
     pub fn is_fresh(&self, limit: Duration) -> bool {
-        if self.size().get() == 0 && !self.0.stop.is_requested() {
-            return true;
-        }
         let now = self.0.clock.now();
-        !self.0.stop.is_requested() && self.published().is_some_and(|published| published.age(now) <= limit)
+        let fresh = self.published().is_some_and(|published| published.age(now) <= limit);
+        !self.0.stop.is_requested() && (fresh || self.size().get() == 0)
     }
 
     /// Adds an entry and returns its index once it is durably in the log. An entry that is in the log already gets

@@ -4,5 +4,6 @@
 
 mod crash;
 mod http;
+mod process;
 mod support;
 mod witnesses;
