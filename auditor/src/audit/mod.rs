@@ -58,8 +58,8 @@ pub async fn audit(config: &Config, clock: &dyn Clock) -> Result<Report, AuditEr
     let mut audit =
         Audit { config, state: &state, policy_hash: policy_hash(&config.policy), report: Report::default() };
     // The receipts' checkpoint first: whatever registry its receipts rely on was published before it.
-    let receipts_head = audit.open(&receipts, clock).await;
-    let registry_head = audit.open(&registry, clock).await;
+    let receipts_head = audit.open(&receipts, clock).await?;
+    let registry_head = audit.open(&registry, clock).await?;
     let copy = match registry_head {
         Some(checkpoint) => audit.registry(&registry, &checkpoint).await?,
         None => None,
@@ -87,19 +87,26 @@ struct Audit<'a> {
 
 impl Audit<'_> {
     /// Fetches and opens a checkpoint; what keeps it from being opened goes into the report.
-    async fn open(&mut self, source: &Source, clock: &dyn Clock) -> Option<Checkpoint> {
+    async fn open(&mut self, source: &Source, clock: &dyn Clock) -> Result<Option<Checkpoint>, AuditError> {
         let note = match source.client.checkpoint_bytes().await {
             Ok(note) => note,
+            // A log claims nothing before its first checkpoint. Afterwards, not to have one is a failure.
+            Err(FetchError::Refused { status: 404, .. })
+                if self.state.seen(&source.origin).await?.is_none() =>
+            {
+                self.report.unpublished.push(source.origin.clone());
+                return Ok(None);
+            }
             Err(error) => {
                 self.problem(source, &ReplayError::Fetch(error));
-                return None;
+                return Ok(None);
             }
         };
         let checkpoint = match self.config.policy.open(Some(&source.origin), &note) {
             Ok(checkpoint) => checkpoint,
             Err(error) => {
                 self.not_opened(source, &error);
-                return None;
+                return Ok(None);
             }
         };
         let age = clock.now().seconds().get().saturating_sub(checkpoint.cosigned_at().get());
@@ -123,7 +130,7 @@ impl Audit<'_> {
         };
         // The registry was asked last and is shown first.
         self.report.logs.insert(0, log);
-        Some(checkpoint)
+        Ok(Some(checkpoint))
     }
 
     fn not_opened(&mut self, source: &Source, error: &OpenError) {

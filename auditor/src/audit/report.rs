@@ -1,6 +1,7 @@
 //! What an audit tells people and programs.
 
 use core::fmt;
+use std::collections::BTreeMap;
 
 use glassbloom_service::ExitCode;
 use glassbloom_spec::{
@@ -16,6 +17,8 @@ use crate::finding::Finding;
 pub struct Report {
     /// Logs that could be opened, registry first.
     pub logs: Vec<LogReport>,
+    /// Origins of logs that have not published anything yet, as far as this auditor has ever seen.
+    pub unpublished: Vec<String>,
     /// Rules that do not hold, from this run and, for entries, from earlier ones.
     pub findings: Vec<Finding>,
     /// What kept the audit from going further.
@@ -88,8 +91,19 @@ impl fmt::Display for Report {
             };
             writeln!(f, "{}  size {}  {} new {entries}  {by}", log.origin, log.size, log.new_entries)?;
         }
+        for origin in &self.unpublished {
+            writeln!(f, "{origin}  has published nothing yet: there is nothing to check")?;
+        }
+        let mut shown: BTreeMap<&str, usize> = BTreeMap::new();
         for finding in &self.findings {
-            writeln!(f, "\n{finding}\n  explained `glassbloom-auditor explain {}`", finding.rule)?;
+            let shown = shown.entry(finding.rule).or_default();
+            *shown += 1;
+            if *shown <= SHOWN {
+                writeln!(f, "\n{finding}\n  explained `glassbloom-auditor explain {}`", finding.rule)?;
+            }
+        }
+        for (rule, count) in shown.into_iter().filter(|(_, count)| *count > SHOWN) {
+            writeln!(f, "\n{rule}: {} more; `--json` lists them all", count - SHOWN)?;
         }
         for problem in &self.problems {
             writeln!(f, "\nproblem: {}", problem.detail)?;
@@ -102,3 +116,6 @@ impl fmt::Display for Report {
         }
     }
 }
+
+/// Findings per rule that a person is shown; a log that is wrong throughout would fill the terminal.
+const SHOWN: usize = 20;

@@ -114,7 +114,7 @@ impl Witness {
                 self.store.latest(&head.origin).await?.ok_or(StoreError::Corrupt("log that vanished"))?;
             return Err(Refusal::Conflict(now.size));
         }
-        tracing::info!(origin = head.origin, size = head.size.get(), "cosigned");
+        tracing::debug!(origin = head.origin, size = head.size.get(), "cosigned");
         Ok(format!("{cosignature}\n").into_bytes())
     }
 

@@ -272,6 +272,20 @@ async fn stale_or_too_few_witnesses() {
 }
 
 #[tokio::test]
+async fn a_log_without_a_checkpoint_is_new_once_and_a_failure_afterwards() {
+    let (_, log, audit) = audited(0).await;
+    log.put("/receipts/checkpoint", None);
+    assert_eq!(audit.run().await.exit_code(), ExitCode::Unreachable);
+    let report = Audit::of(&log).run().await;
+    assert_eq!(
+        (report.exit_code(), report.unpublished.as_slice()),
+        (ExitCode::Ok, &[RECEIPTS.to_owned()][..]),
+        "{report}"
+    );
+    assert!(report.to_string().contains("nothing to check"), "{report}");
+}
+
+#[tokio::test]
 async fn malformed_and_unreachable() {
     let (mut world, log, audit) = audited(1).await;
     let checkpoint = log.put("/registry/checkpoint", Some(b"not a note".to_vec()));

@@ -53,6 +53,17 @@ async fn an_entry_that_is_no_statement() {
 }
 
 #[tokio::test]
+async fn people_are_shown_the_first_findings_of_a_rule() {
+    let mut world = World::new();
+    world.registry.extend((0..25u8).map(|n| vec![n]));
+    let report = report(&world).await;
+    assert_eq!(report.findings.len(), 25);
+    let text = report.to_string();
+    assert!(text.contains("index     26") && !text.contains("index     27"), "{text}");
+    assert!(text.contains("GB-STMT-001: 5 more") && text.ends_with("25 findings\n"), "{text}");
+}
+
+#[tokio::test]
 async fn a_statement_by_the_wrong_key() {
     let mut world = World::new();
     let stranger = SigningKey::from_seed(b"stranger");
