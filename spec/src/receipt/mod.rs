@@ -352,7 +352,7 @@ pub fn segments(body: &[u8]) -> Vec<Range<usize>> {
         #[serde(borrow)]
         messages: Vec<&'a serde_json::value::RawValue>,
     }
-    let whole = Vec::from([0..body.len()]);
+    let whole: Vec<Range<usize>> = std::iter::once(0..body.len()).collect();
     let Ok(text) = core::str::from_utf8(body) else { return whole };
     let Ok(Messages { messages }) = serde_json::from_str::<Messages<'_>>(text) else { return whole };
     let Some(first) = messages.first() else { return whole };
