@@ -5,7 +5,10 @@ use std::{sync::Arc, time::Duration};
 use anyhow::{Context, ensure};
 use glassbloom_service::{Clock, LogClient, Shutdown};
 use glassbloom_spec::{curve::SigningKey, policy::Policy};
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::{
+    sync::Mutex,
+    time::{MissedTickBehavior, interval},
+};
 use tokio_util::task::TaskTracker;
 
 use crate::{
@@ -21,6 +24,9 @@ use crate::{
 pub(crate) struct App {
     pub(crate) config: Config,
     pub(crate) clock: Arc<dyn Clock>,
+    /// Held from judging an attestation until its verdict is logged: a verdict must follow from exactly what the
+    /// registry says before it.
+    pub(crate) judging: Mutex<()>,
     pub(crate) metrics: Metrics,
     pub(crate) receipts: Appender,
     pub(crate) registry: Registry,
@@ -50,6 +56,7 @@ impl App {
         };
         Ok(Self {
             clock,
+            judging: Mutex::new(()),
             metrics: Metrics::default(),
             receipts: appender(config.receipts_origin(), "receipts"),
             registry: Registry::new(appender(config.registry_origin(), "registry"), signer.public_key()),

@@ -8,6 +8,7 @@ use std::{
 
 use anyhow::{Context, ensure};
 use glassbloom_spec::{
+    cbor::Value,
     curve::Signer,
     hash::{Hash, Hasher},
     leaf::{Coordinator, Model, ModelFile, Payload, PolicyLeaf, Price, PriceTable, Release},
@@ -32,27 +33,55 @@ pub(crate) async fn publish(config: &Config, signer: &dyn Signer, registry: &Reg
         max_lifetime: config.rules.max_lifetime,
         plaintext_api: config.api.plaintext,
     };
-    let rules = rules.sign(signer)?;
-    registry.ensure(&rules).await?;
+    let latest = registry.view().latest().clone();
+    let rules = put_in_force(registry, signer, &rules, latest.rules).await?;
     let mut models = BTreeMap::new();
     for model in &config.models {
         let (model, folder) = (model.clone(), config.path(&model.folder));
         // Hashing weights takes a while and must not hold up other tasks.
         let model = tokio::task::spawn_blocking(move || describe(&model, &folder)).await??;
-        let statement = model.sign(signer)?;
-        registry.ensure(&statement).await?;
-        models.insert(model.alias, statement.leaf_hash());
+        let latest = latest.models.get(&model.alias).copied();
+        let hash = put_in_force(registry, signer, &model, latest).await?;
+        models.insert(model.alias, hash);
     }
     let price = |model: &ModelConfig| Price {
         alias: model.alias.clone(),
         prompt: model.prompt_price,
         completion: model.completion_price,
     };
-    let prices = PriceTable { prices: config.models.iter().map(price).collect() }.sign(signer)?;
-    registry.ensure(&prices).await?;
-    let in_force = InForce { rules: Some(rules.leaf_hash()), prices: Some(prices.leaf_hash()), models };
-    registry.put_in_force(in_force);
+    let prices = PriceTable { prices: config.models.iter().map(price).collect() };
+    let prices = put_in_force(registry, signer, &prices, latest.prices).await?;
+    registry.put_in_force(InForce { rules: Some(rules), prices: Some(prices), models });
     publish_releases(config, registry).await
+}
+
+/// Makes a statement the newest of its kind; returns its leaf hash.
+///
+/// The log takes the same bytes once. So going back to what was in force before takes a statement of its own, which
+/// differs by the optional field that names the one it replaces.
+async fn put_in_force<P: Payload>(
+    registry: &Registry,
+    signer: &dyn Signer,
+    payload: &P,
+    latest: Option<Hash>,
+) -> anyhow::Result<Hash> {
+    let plain = payload.sign(signer)?;
+    let statement = match latest {
+        // The newest says the same, in these or other bytes.
+        Some(latest) if registry.view().says(&latest, &payload.to_value()) => return Ok(latest),
+        Some(latest) if registry.view().has(&plain) => replacing(payload, latest, signer)?,
+        _ => plain,
+    };
+    registry.ensure(&statement).await?;
+    Ok(statement.leaf_hash())
+}
+
+fn replacing<P: Payload>(payload: &P, replaced: Hash, signer: &dyn Signer) -> anyhow::Result<Statement> {
+    let mut value = payload.to_value();
+    if let Value::Map(fields) = &mut value {
+        fields.push((Value::Unsigned(REPLACES), replaced.into()));
+    }
+    Ok(Statement::sign(P::KIND, &value, signer)?)
 }
 
 /// Logs the releases of the folder that are not in the registry. One that the policy has no key for is left out with
@@ -149,6 +178,9 @@ fn own_build() -> anyhow::Result<Hash> {
 fn counts(name: &str) -> bool {
     name.ends_with(".safetensors") || name.starts_with("chat_template.") || MODEL_FILES.contains(&name)
 }
+
+/// Optional field of what is in force again: leaf hash of the statement it replaces.
+const REPLACES: u64 = glassbloom_spec::cbor::FIRST_OPTIONAL;
 
 const MODEL_FILES: [&str; 9] = [
     "added_tokens.json",

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use glassbloom_spec::{
+    cbor::Value,
     checkpoint::{Checkpoint, Logged},
     curve::PublicKey,
     hash::Hash,
@@ -50,10 +51,11 @@ pub(crate) struct View {
     releases: HashMap<Hash, Leaf<Release>>,
     revoked: HashMap<KeyId, Revocation>,
     in_force: InForce,
+    /// The newest of each, which auditors take to be in force.
+    latest: InForce,
 }
 
-/// Which of its own leaves the coordinator goes by, as leaf hashes. Not simply the newest: the log takes the same bytes
-/// once, so going back to earlier prices makes no new leaf.
+/// Which of its own leaves the coordinator goes by, as leaf hashes.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct InForce {
     pub(crate) rules: Option<Hash>,
@@ -81,6 +83,7 @@ impl View {
             releases: HashMap::new(),
             revoked: HashMap::new(),
             in_force: InForce::default(),
+            latest: InForce::default(),
         }
     }
 
@@ -135,17 +138,20 @@ impl View {
                 {
                     self.model_digests.insert(says.digest());
                     if own {
+                        self.latest.models.insert(says.alias.clone(), hash);
                         self.models.insert(hash, leaf!(says));
                     }
                 }
             }
             Kind::Policy if own => {
                 if let Ok(says) = PolicyLeaf::of(&statement) {
+                    self.latest.rules = Some(hash);
                     self.rules.insert(hash, leaf!(says));
                 }
             }
             Kind::PriceTable if own => {
                 if let Ok(says) = PriceTable::of(&statement) {
+                    self.latest.prices = Some(hash);
                     self.prices.insert(hash, leaf!(says));
                 }
             }
@@ -153,7 +159,8 @@ impl View {
                 if let Ok(says) = Release::of(&statement)
                     && signed_by(&self.release_keys)
                 {
-                    self.releases.insert(says.build, leaf!(says));
+                    // The first counts, as for auditors.
+                    self.releases.entry(says.build).or_insert(leaf!(says));
                 }
             }
             Kind::Revocation => {
@@ -183,6 +190,19 @@ impl View {
         self.leaf_hashes.contains(&statement.leaf_hash())
     }
 
+    /// The newest of the coordinator's own leaves.
+    pub(crate) const fn latest(&self) -> &InForce {
+        &self.latest
+    }
+
+    /// Whether the rules, prices or model of this leaf have this payload.
+    pub(crate) fn says(&self, hash: &Hash, payload: &Value) -> bool {
+        let rules = self.rules.get(hash).map(|leaf| leaf.says.to_value());
+        let prices = || self.prices.get(hash).map(|leaf| leaf.says.to_value());
+        let model = || self.models.get(hash).map(|leaf| leaf.says.to_value());
+        rules.or_else(prices).or_else(model).is_some_and(|says| says == *payload)
+    }
+
     /// Says which of the coordinator's own leaves it goes by from now on.
     pub(crate) fn put_in_force(&mut self, in_force: InForce) {
         self.in_force = in_force;
@@ -196,6 +216,16 @@ impl View {
     /// A price table that is or was in force.
     pub(crate) fn prices(&self, hash: &Hash) -> Option<&PriceTable> {
         self.prices.get(hash).map(|leaf| &leaf.says)
+    }
+
+    /// Rules that are or were in force.
+    pub(crate) fn has_rules(&self, hash: &Hash) -> bool {
+        self.rules.contains_key(hash)
+    }
+
+    /// A model statement that is or was in force.
+    pub(crate) fn model_leaf(&self, hash: &Hash) -> Option<&Model> {
+        self.models.get(hash).map(|leaf| &leaf.says)
     }
 
     /// What an alias stands for now.

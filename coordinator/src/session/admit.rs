@@ -60,6 +60,7 @@ pub(crate) async fn admit(
     let log = |error: crate::logs::LogError| {
         Refusal::new("log_unavailable", format!("{error}; the provider tries again by itself"))
     };
+    let _judging = app.judging.lock().await;
     app.registry.sync().await.map_err(log)?;
     check_not_revoked(app, statement.key_id())?;
     if app.registry.view().release_is_missing(&attestation.build) {

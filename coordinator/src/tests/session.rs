@@ -116,3 +116,26 @@ async fn a_lost_database_loses_nothing_that_matters() {
     assert_eq!(registry_size(&net).await, before);
     net.verified().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn going_back_to_earlier_rules_puts_them_in_force_again() {
+    let net = Net::start().await;
+    let before = registry_size(&net).await;
+    let latest = || net.app.registry.view().latest().clone();
+    let original = latest();
+    for tiers in [vec![], vec!["self-signed".to_owned()], vec![], vec!["self-signed".to_owned()]] {
+        let mut config = net.app.config.clone();
+        config.rules.tiers = tiers.clone();
+        // Twice: what is in force is not said again.
+        for _ in 0..2 {
+            crate::bootstrap::publish(&config, &net.app.signer, &net.app.registry).await.unwrap();
+        }
+        let view = net.app.registry.view();
+        assert_eq!(view.rules().unwrap().says.tiers, tiers);
+        assert_eq!(view.rules().unwrap().hash, view.latest().rules.unwrap(), "auditors go by the newest");
+    }
+    assert_eq!(registry_size(&net).await, before + 4);
+    assert_eq!((latest().prices, latest().models), (original.prices, original.models));
+    let _provider = Provider::connect(&net).await;
+    net.verified().await;
+}
