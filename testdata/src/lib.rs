@@ -2,6 +2,24 @@
 //!
 //! Vectors nobody here wrote lie beside the checkout in `../shared/vectors`; they are used when present and
 //! never copied. A test that cannot run calls [`skipped`], which is a failure where nothing may be skipped.
+//!
+//! # In scope
+//! A small network with fixed keys ([`world`]), the vectors cut from it ([`vectors`]), and paths.
+//!
+//! # Out of scope
+//! Processes and sockets: those are in `testdata/e2e`.
+//!
+//! ```
+//! use glassbloom_testdata::world::{Plan, World};
+//!
+//! let world = World::new();
+//! assert!(world.verify(&world.record()).is_ok());
+//!
+//! let mut plan = Plan::default();
+//! plan.rules.tiers.clear();
+//! let world = World::of(plan);
+//! assert_eq!(world.verify(&world.record()).unwrap_err().step, "evidence");
+//! ```
 
 pub mod vectors;
 pub mod world;

@@ -1,5 +1,7 @@
 //! Every vector in the repository behaves as its index says, and is what `cargo vectors` writes.
 
+#![expect(clippy::unwrap_used, reason = "the helpers of tests are tests too")]
+
 use std::fs;
 
 use glassbloom_testdata::{

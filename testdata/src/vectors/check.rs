@@ -99,6 +99,7 @@ fn answer(world: &World, with: &str, bytes: &[u8]) -> Result<(), String> {
     if verified.statement() == &expected.receipt { Ok(()) } else { Err("another receipt".into()) }
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "passed to map_err")]
 fn text(error: impl ToString) -> String {
     error.to_string()
 }
