@@ -231,7 +231,7 @@ fn a9_a_plain_answer_is_refused() {
 fn a10_a_truncated_answer_is_refused() {
     let provider = WORLD.provider();
     let answer = WORLD.exchanges[0].sealed_answer.concat();
-    read(resume(&provider, 0), &provider, &[answer.clone()]).unwrap();
+    read(resume(&provider, 0), &provider, core::slice::from_ref(&answer)).unwrap();
     for length in (0..answer.len()).step_by(3) {
         assert!(read(resume(&provider, 0), &provider, &[answer[..length].to_vec()]).is_err(), "{length}");
     }
