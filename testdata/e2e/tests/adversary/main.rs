@@ -5,4 +5,10 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod answers;
+mod edges;
 mod honest;
+mod identity;
+mod logs;
+mod service;
+mod witnesses;

@@ -97,7 +97,11 @@ impl Said {
     #[track_caller]
     pub fn is_answered(&self) {
         assert!(self.error.is_none(), "{self:#?}");
-        assert_eq!((self.status, self.text.as_str()), (200, super::engine::ANSWER.concat().as_str()), "{self:#?}");
+        assert_eq!(
+            (self.status, self.text.as_str()),
+            (200, super::engine::ANSWER.concat().as_str()),
+            "{self:#?}"
+        );
         assert!(self.done && self.receipt.is_some(), "{self:#?}");
     }
 

@@ -225,7 +225,12 @@ pub async fn leaf(log: &LogClient, index: LeafIndex, size: TreeSize) -> LeafProo
 }
 
 /// The record with fresh proofs for whatever leaves it names, under the newest checkpoint of a log.
-pub async fn record_now(log: &LogClient, origin: &str, policy: &Policy, record: &ProviderRecord) -> ProviderRecord {
+pub async fn record_now(
+    log: &LogClient,
+    origin: &str,
+    policy: &Policy,
+    record: &ProviderRecord,
+) -> ProviderRecord {
     let note = log.checkpoint_bytes().await.unwrap();
     let size = policy.open(Some(origin), &note).unwrap().size();
     let again = async |old: &LeafProof| leaf(log, old.index, size).await;

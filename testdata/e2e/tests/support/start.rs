@@ -148,7 +148,8 @@ impl LogParts {
         for name in witnesses {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             // A fork's witness has the name and the key of the honest one.
-            let vkey = witness::init(&folder.join(name), &format!("{}.{NAME}", name.trim_start_matches("fork-")));
+            let vkey =
+                witness::init(&folder.join(name), &format!("{}.{NAME}", name.trim_start_matches("fork-")));
             lines.push(format!("{} http://{}", vkey.unwrap(), listener.local_addr().unwrap()));
             bound.push((folder.join(name), listener));
         }

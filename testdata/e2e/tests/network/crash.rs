@@ -1,0 +1,80 @@
+//! `kill -9` in mid-stream, and what is left of it.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use glassbloom_e2e::network::{Part, Plan};
+use tokio::{task::block_in_place, time::timeout};
+
+use crate::{
+    bed::{Bed, audit, run},
+    chat::{Receipt, answered_within, ask, nothing_lost},
+};
+
+/// How often each part is killed.
+const ROUNDS: usize = 2;
+/// A killed part's stream ends, and the network works again, within this.
+const LIMIT: Duration = Duration::from_secs(45);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_log_is_killed_in_mid_stream() {
+    killed(Part::Log).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_coordinator_is_killed_in_mid_stream() {
+    killed(Part::Coordinator).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_provider_is_killed_in_mid_stream() {
+    killed(Part::Provider).await;
+}
+
+async fn killed(part: Part) {
+    let Some(mut bed) = Bed::start() else { return };
+    let mut acknowledged = Vec::new();
+    for round in 1..=ROUNDS {
+        if let Err(error) = one_round(&mut bed, part, &mut acknowledged).await {
+            panic!("round {round}: {error:?}\nthe {} said:\n{}", part.name(), bed.network.tail(part));
+        }
+    }
+}
+
+async fn one_round(bed: &mut Bed, part: Part, acknowledged: &mut Vec<Receipt>) -> Result<()> {
+    let (before, _) = answered_within(bed.plan(), LIMIT).await.context("before the kill")?;
+    acknowledged.push(before);
+    audit(bed.plan()).await?.expect(0).context("before the kill")?;
+
+    let answering = ask(bed.plan(), "Count from 1 to 90.").await.context("the request that is cut")?;
+    block_in_place(|| bed.network.kill(part))?;
+    // The answer may be waiting for the part to come back.
+    let rest = tokio::spawn(answering.rest());
+    block_in_place(|| bed.network.spawn(part)).context("starting it again")?;
+    let ended =
+        timeout(LIMIT, rest).await.context("the cut stream does not end")??.context("the cut stream")?;
+    acknowledged.extend(ended.receipt);
+
+    let (after, took) = answered_within(bed.plan(), LIMIT).await.context("after the restart")?;
+    acknowledged.push(after);
+    eprintln!(
+        "{}: cut after {} bytes, ended with {:?}; answered again after {:.1} s",
+        part.name(),
+        ended.text.len(),
+        ended.error.as_deref().unwrap_or("[DONE]"),
+        took.as_secs_f64()
+    );
+    nothing_lost(bed.plan(), acknowledged).await?;
+    fsck(bed.plan()).await?;
+    audit(bed.plan()).await?.expect(0)?;
+    Ok(())
+}
+
+async fn fsck(plan: &Plan) -> Result<()> {
+    for target in [plan.url(Part::Log), plan.data.join("log").display().to_string()] {
+        let mut fsck = plan.command("glassbloom-log");
+        fsck.arg("fsck").arg(target).arg("--policy").arg(plan.policy());
+        run(fsck).await?.expect(0)?;
+    }
+    Ok(())
+}
