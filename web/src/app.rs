@@ -12,9 +12,12 @@ use crate::{
         provider::{self, Provider},
         site::PolicySource,
     },
-    pages::{entry::EntryPage, overview::OverviewPage, policy::PolicyPage, provider::ProviderPage, verify::VerifyPage},
+    pages::{
+        entry::EntryPage, overview::OverviewPage, policy::PolicyPage, provider::ProviderPage,
+        verify::VerifyPage,
+    },
     route::Route,
-    ui::{frame::{Footer, Header, Loading, TroubleView}},
+    ui::frame::{Footer, Header, Loading, TroubleView},
 };
 
 /// What stands in the middle of the page.
@@ -56,7 +59,8 @@ pub fn App() -> impl IntoView {
 
     keep_fresh(site, route, shown);
 
-    let source = Signal::derive(move || site.with(|site| Some(site.as_ref()?.as_ref().ok()?.policy_source().clone())));
+    let source =
+        Signal::derive(move || site.with(|site| Some(site.as_ref()?.as_ref().ok()?.policy_source().clone())));
     view! {
         <Header route=route/>
         <main id="main" tabindex="-1">{move || page(shown.get(), &site.get_untracked())}</main>
@@ -73,7 +77,8 @@ async fn load(site: Result<Site<BrowserFetch>, Trouble>, to: Route) -> Shown {
     };
     let now = browser::now();
     match to {
-        Route::Entry(log, index) => match entry::load(&site, log, index, browser::kept_checkpoint, now).await {
+        Route::Entry(log, index) => match entry::load(&site, log, index, browser::kept_checkpoint, now).await
+        {
             Ok(entry) => {
                 keep(entry.keep.clone());
                 Shown::Entry(Box::new(entry))
@@ -134,7 +139,8 @@ fn page(shown: Shown, site: &Loaded) -> AnyView {
         (Shown::Entry(entry), _) => view! { <EntryPage entry=*entry/> }.into_any(),
         (Shown::Overview(overview), _) => view! { <OverviewPage overview=*overview/> }.into_any(),
         (Shown::Policy, site) => {
-            let policy = site.map(|site| (site.policy_text().to_owned(), PolicySource::clone(site.policy_source())));
+            let policy =
+                site.map(|site| (site.policy_text().to_owned(), PolicySource::clone(site.policy_source())));
             view! { <PolicyPage policy=policy/> }.into_any()
         }
         (Shown::Provider(provider), _) => view! { <ProviderPage provider=*provider/> }.into_any(),

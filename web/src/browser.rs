@@ -16,21 +16,24 @@ pub struct BrowserFetch;
 
 impl Fetch for BrowserFetch {
     async fn get(&self, url: &str) -> Result<Vec<u8>, FetchError> {
-        let unreachable = |error: JsValue| FetchError::Unreachable { url: url.to_owned(), reason: message(&error) };
+        let unreachable =
+            |error: JsValue| FetchError::Unreachable { url: url.to_owned(), reason: message(&error) };
         let options = web_sys::RequestInit::new();
         options.set_credentials(web_sys::RequestCredentials::Omit);
         // Tiles never change and may be kept; what says how far the log is must be asked for again.
         if !url.contains("/tile/") {
             options.set_cache(web_sys::RequestCache::NoStore);
         }
-        let answer = JsFuture::from(window().fetch_with_str_and_init(url, &options)).await.map_err(unreachable)?;
+        let answer =
+            JsFuture::from(window().fetch_with_str_and_init(url, &options)).await.map_err(unreachable)?;
         let response: web_sys::Response = answer.unchecked_into();
         match response.status() {
             200..=299 => {}
             404 | 410 => return Err(FetchError::Missing { url: url.to_owned() }),
             status => return Err(FetchError::Status { url: url.to_owned(), status }),
         }
-        let body = JsFuture::from(response.array_buffer().map_err(unreachable)?).await.map_err(unreachable)?;
+        let body =
+            JsFuture::from(response.array_buffer().map_err(unreachable)?).await.map_err(unreachable)?;
         Ok(js_sys::Uint8Array::new(&body).to_vec())
     }
 }
@@ -129,7 +132,9 @@ pub fn download_address(text: &str) -> String {
 
 fn percent_encoded(text: &str) -> String {
     let keep = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte);
-    text.bytes().map(|byte| if keep(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
+    text.bytes()
+        .map(|byte| if keep(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") })
+        .collect()
 }
 
 /// Takes the loading message away.

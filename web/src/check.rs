@@ -1,8 +1,8 @@
 //! Three states, never two: what was checked here and holds, what was checked and does not, and what could not be
 //! checked.
 
-pub use glassbloom_spec::verify::State;
 use glassbloom_spec::verify::Report;
+pub use glassbloom_spec::verify::State;
 
 /// As in the attribute `data-state`.
 pub const fn state_name(state: State) -> &'static str {
@@ -52,7 +52,11 @@ impl Step {
     }
 
     /// A step that holds with the first text, or failed with the error's.
-    pub fn of<T, E: core::fmt::Display>(name: impl Into<String>, result: &Result<T, E>, holds: impl Into<String>) -> Self {
+    pub fn of<T, E: core::fmt::Display>(
+        name: impl Into<String>,
+        result: &Result<T, E>,
+        holds: impl Into<String>,
+    ) -> Self {
         match result {
             Ok(_) => Self::verified(name, holds),
             Err(error) => Self::failed(name, sentence(&error.to_string())),
@@ -97,7 +101,9 @@ impl Outcome {
 
 /// The steps of a report of the spec's, in words for this page.
 pub fn steps_of(report: &Report) -> Vec<Step> {
-    let step = |step: &glassbloom_spec::verify::Step| Step::new(sentence(&step.name).trim_end_matches('.'), step.state, sentence(&step.detail));
+    let step = |step: &glassbloom_spec::verify::Step| {
+        Step::new(sentence(&step.name).trim_end_matches('.'), step.state, sentence(&step.detail))
+    };
     report.steps().iter().map(step).collect()
 }
 
@@ -117,8 +123,10 @@ mod tests {
 
     #[test]
     fn the_worst_step_decides() {
-        let (good, bad, open) = (Step::verified("a", "A."), Step::failed("b", "B."), Step::not_verifiable("c", "C."));
-        let state = |steps: &[&Step]| Outcome::of(steps.iter().map(|step| (*step).clone()).collect(), "fine").state;
+        let (good, bad, open) =
+            (Step::verified("a", "A."), Step::failed("b", "B."), Step::not_verifiable("c", "C."));
+        let state =
+            |steps: &[&Step]| Outcome::of(steps.iter().map(|step| (*step).clone()).collect(), "fine").state;
         assert_eq!(state(&[]), State::NotVerifiable);
         assert_eq!(state(&[&good]), State::Verified);
         assert_eq!(state(&[&good, &open]), State::NotVerifiable);

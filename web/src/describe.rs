@@ -6,13 +6,18 @@ use glassbloom_spec::{
     hash::Hash,
     id::{LeafIndex, UnixSeconds},
     leaf::{
-        Attestation, Coordinator, Evidence, LeafError, Model, Payload, PolicyLeaf, PriceTable, Release, Revocation, Verdict,
+        Attestation, Coordinator, Evidence, LeafError, Model, Payload, PolicyLeaf, PriceTable, Release,
+        Revocation, Verdict,
     },
     receipt::{Receipt, SealedBy},
     statement::{Kind, Statement, key_id},
 };
 
-use crate::{registry::Registry, route::{LogName, Route}, time};
+use crate::{
+    registry::Registry,
+    route::{LogName, Route},
+    time,
+};
 
 /// A field's value, in a form that pages know how to draw.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,15 +69,23 @@ pub fn summary(statement: &Statement) -> String {
             format!("key {} for {}", short(&key_id(&it.signing_key).0), plural(it.models.len(), "model"))
         }),
         Kind::Coordinator => Coordinator::of(statement).map(|it| it.name),
-        Kind::Model => Model::of(statement).map(|it| format!("{}, {}, {}", it.alias, it.quantisation, plural(it.files.len(), "file"))),
+        Kind::Model => Model::of(statement)
+            .map(|it| format!("{}, {}, {}", it.alias, it.quantisation, plural(it.files.len(), "file"))),
         Kind::Policy => PolicyLeaf::of(statement).map(|it| format!("accepts {}", it.tiers.join(", "))),
         Kind::PriceTable => PriceTable::of(statement)
             .map(|it| it.prices.into_iter().map(|price| price.alias).collect::<Vec<_>>().join(", ")),
         Kind::Receipt => Receipt::of(statement).map(|it| {
-            format!("sealed by {}, {}, {}", sealer(it.sealed_by), plural(it.chunks as usize, "chunk"), it.finish.name())
+            format!(
+                "sealed by {}, {}, {}",
+                sealer(it.sealed_by),
+                plural(it.chunks as usize, "chunk"),
+                it.finish.name()
+            )
         }),
         Kind::Release => Release::of(statement).map(|it| format!("{} for {}", it.version, it.platform)),
-        Kind::Revocation => Revocation::of(statement).map(|it| format!("key {}: {}", short(&it.key.0), it.reason)),
+        Kind::Revocation => {
+            Revocation::of(statement).map(|it| format!("key {}: {}", short(&it.key.0), it.reason))
+        }
         Kind::Verdict => Verdict::of(statement).map(|it| match it.tier {
             Some(tier) => format!("{} may serve as {tier}", short(&it.attestation)),
             None => format!("{} may not serve: {}", short(&it.attestation), it.reasons.join(", ")),
@@ -114,7 +127,9 @@ fn field(name: &'static str, value: impl Into<Datum>, note: &'static str) -> Fie
 
 fn attestation(it: &Attestation, refer: impl Fn(Hash) -> Datum) -> Vec<Field> {
     let (evidence, tier_note) = match (&it.evidence, it.tier()) {
-        (Evidence::Other { format, .. }, _) => (format.clone(), "A format that this version does not know, so it counts for nothing."),
+        (Evidence::Other { format, .. }, _) => {
+            (format.clone(), "A format that this version does not know, so it counts for nothing.")
+        }
         (_, Some(tier)) => (tier.to_string(), tier.proves()),
         (_, None) => ("none".to_owned(), "Nothing vouches for the keys."),
     };
@@ -123,13 +138,27 @@ fn attestation(it: &Attestation, refer: impl Fn(Hash) -> Datum) -> Vec<Field> {
         field("Sealing key", it.key_config.public_key(), "Prompts are encrypted to it."),
         field("Evidence", evidence, tier_note),
         field("Build", it.build, "The program that is said to run; a release must name it."),
-        field("Models", Datum::List(it.models.iter().map(|digest| Datum::Digest(*digest)).collect()), "Digests over all files of each model it serves."),
+        field(
+            "Models",
+            Datum::List(it.models.iter().map(|digest| Datum::Digest(*digest)).collect()),
+            "Digests over all files of each model it serves.",
+        ),
         field("Endpoint", it.endpoint.clone(), "The coordinator through which it answers."),
         field("Not after", it.not_after, "The keys must not be used from then on."),
-        field("Beacon", it.beacon.digest(), "The witnessed checkpoint that the evidence was made after: nobody could know it earlier."),
-        field("Nonce", it.nonce, "What the evidence covers: derived from the beacon and both keys, chosen by nobody."),
+        field(
+            "Beacon",
+            it.beacon.digest(),
+            "The witnessed checkpoint that the evidence was made after: nobody could know it earlier.",
+        ),
+        field(
+            "Nonce",
+            it.nonce,
+            "What the evidence covers: derived from the beacon and both keys, chosen by nobody.",
+        ),
     ];
-    fields.extend(it.previous.map(|previous| field("Previous", refer(previous), "The same provider's attestation before this one.")));
+    fields.extend(it.previous.map(|previous| {
+        field("Previous", refer(previous), "The same provider's attestation before this one.")
+    }));
     fields
 }
 
@@ -151,7 +180,11 @@ fn model(it: Model) -> Vec<Field> {
     vec![
         field("Alias", it.alias, "The name in requests."),
         field("Digest", digest, "Over all files: what attestations name."),
-        field("Files", Datum::List(it.files.iter().map(file).collect()), "Each with its SHA-256, checked by the provider before it serves."),
+        field(
+            "Files",
+            Datum::List(it.files.iter().map(file).collect()),
+            "Each with its SHA-256, checked by the provider before it serves.",
+        ),
         field("Quantisation", it.quantisation, "How the weights are stored."),
         field("Licence", it.licence, "SPDX expression."),
         field("Source", it.source, "Where the files come from."),
@@ -163,22 +196,40 @@ fn policy(it: &PolicyLeaf) -> Vec<Field> {
     vec![
         field("Tiers", it.tiers.join(", "), "Kinds of evidence that may serve."),
         field("Longest life", time::span(it.max_lifetime), "Of an attestation, counted from its beacon."),
-        field("Plain-text API", plaintext.to_owned(), "Where it is offered, the coordinator reads what is sent to it and seals on the caller's behalf."),
+        field(
+            "Plain-text API",
+            plaintext.to_owned(),
+            "Where it is offered, the coordinator reads what is sent to it and seals on the caller's behalf.",
+        ),
     ]
 }
 
 fn prices(it: &PriceTable) -> Vec<Field> {
     let line = |price: &glassbloom_spec::leaf::Price| {
         let per_million = |picodollars: u64| format!("{:.4} USD", picodollars as f64 / 1e6);
-        format!("{}: {} per million prompt tokens, {} per million answer tokens", price.alias, per_million(price.prompt), per_million(price.completion)).into()
+        format!(
+            "{}: {} per million prompt tokens, {} per million answer tokens",
+            price.alias,
+            per_million(price.prompt),
+            per_million(price.completion)
+        )
+        .into()
     };
-    vec![field("Prices", Datum::List(it.prices.iter().map(line).collect()), "Kept as whole pico-dollars per token.")]
+    vec![field(
+        "Prices",
+        Datum::List(it.prices.iter().map(line).collect()),
+        "Kept as whole pico-dollars per token.",
+    )]
 }
 
 fn receipt(it: &Receipt, refer: impl Fn(Hash) -> Datum) -> Vec<Field> {
     let sealed = match it.sealed_by {
-        SealedBy::User => "The provider signs that the prompt came sealed by the user's own device: the coordinator relayed what it could not read.",
-        SealedBy::Coordinator => "The coordinator sealed it, so it read the prompt and the answer: such a receipt says less.",
+        SealedBy::User => {
+            "The provider signs that the prompt came sealed by the user's own device: the coordinator relayed what it could not read."
+        }
+        SealedBy::Coordinator => {
+            "The coordinator sealed it, so it read the prompt and the answer: such a receipt says less."
+        }
     };
     vec![
         field("Provider", refer(it.attestation), "The attestation whose key signed this."),
@@ -188,12 +239,24 @@ fn receipt(it: &Receipt, refer: impl Fn(Hash) -> Datum) -> Vec<Field> {
         field("Prices", refer(it.prices), "The prices in force."),
         field("Registry", format!("size {}", it.registry.0), "The registry that the user relied on."),
         field("Registry root", it.registry.1, "A user who was shown another registry holds proof of it."),
-        field("Request", it.request, "Root over salted commitments of the request: it says nothing to whoever lacks the salts."),
+        field(
+            "Request",
+            it.request,
+            "Root over salted commitments of the request: it says nothing to whoever lacks the salts.",
+        ),
         field("Response", it.response, "Root over salted commitments of the answer's chunks."),
         field("Chunks", it.chunks.to_string(), "Pieces the answer was sent in."),
         field("Finish", it.finish.name().to_owned(), "Why the answer ended."),
-        field("Tokens", Datum::List(it.usage.iter().map(|c| Datum::Bytes(c.as_bytes().to_vec())).collect()), "Commitments to the tokens of prompt and answer; the numbers stay private."),
-        field("Charge", Datum::Bytes(it.charge.as_bytes().to_vec()), "Commitment to the charge; it must be the committed tokens at the logged price."),
+        field(
+            "Tokens",
+            Datum::List(it.usage.iter().map(|c| Datum::Bytes(c.as_bytes().to_vec())).collect()),
+            "Commitments to the tokens of prompt and answer; the numbers stay private.",
+        ),
+        field(
+            "Charge",
+            Datum::Bytes(it.charge.as_bytes().to_vec()),
+            "Commitment to the charge; it must be the committed tokens at the logged price.",
+        ),
         field("Sampling", it.sampling, "Salted commitment to the sampling parameters."),
         field("Attempt", it.attempt.to_string(), "1 for the first provider that was tried."),
         field("Started", UnixSeconds::new(it.times[0].get().saturating_mul(60)), "To the minute."),
@@ -214,7 +277,11 @@ fn release(it: Release) -> Vec<Field> {
 fn revocation(it: Revocation) -> Vec<Field> {
     vec![
         field("Key", it.key.0, "The dead key."),
-        field("From receipt", it.from.to_string(), "Receipts at or after this index of the receipts log are void."),
+        field(
+            "From receipt",
+            it.from.to_string(),
+            "Receipts at or after this index of the receipts log are void.",
+        ),
         field("Reason", it.reason, "For people."),
     ]
 }
@@ -223,7 +290,11 @@ fn verdict(it: &Verdict, refer: impl Fn(Hash) -> Datum) -> Vec<Field> {
     let reasons = if it.reasons.is_empty() { "none against".to_owned() } else { it.reasons.join(", ") };
     vec![
         field("Attestation", refer(it.attestation), "What was judged."),
-        field("Tier", it.tier.clone().unwrap_or_else(|| "may not serve".to_owned()), "How the provider's claims are backed."),
+        field(
+            "Tier",
+            it.tier.clone().unwrap_or_else(|| "may not serve".to_owned()),
+            "How the provider's claims are backed.",
+        ),
         field("Reasons", reasons, "In the order of the checks."),
         field("Policy", refer(it.policy), "The rules it was given under."),
     ]
@@ -289,7 +360,13 @@ fn write_value(text: &mut String, value: &Value, depth: usize) {
     }
 }
 
-fn write_items<T>(text: &mut String, [open, close]: [char; 2], items: &[T], depth: usize, mut write: impl FnMut(&mut String, &T)) {
+fn write_items<T>(
+    text: &mut String,
+    [open, close]: [char; 2],
+    items: &[T],
+    depth: usize,
+    mut write: impl FnMut(&mut String, &T),
+) {
     text.push(open);
     for (at, item) in items.iter().enumerate() {
         text.push_str(if at == 0 { "\n" } else { ",\n" });

@@ -143,7 +143,9 @@ impl<F: Fetch> LogReader<F> {
             }
         }
         let (path, bytes) = match self.get(path).await {
-            Err(FetchError::Missing { .. }) if !path.is_full() => (path.to_full(), self.get(path.to_full()).await?),
+            Err(FetchError::Missing { .. }) if !path.is_full() => {
+                (path.to_full(), self.get(path.to_full()).await?)
+            }
             answer => (path, answer?),
         };
         self.cache.borrow_mut().insert(path, bytes.clone());

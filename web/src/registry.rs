@@ -60,7 +60,11 @@ impl Registry {
     ///
     /// # Errors
     /// When the entries are not the ones that the checkpoint commits to.
-    pub fn replay(policy: &Policy, checkpoint: &Checkpoint, entries: Vec<Vec<u8>>) -> Result<Self, ProofError> {
+    pub fn replay(
+        policy: &Policy,
+        checkpoint: &Checkpoint,
+        entries: Vec<Vec<u8>>,
+    ) -> Result<Self, ProofError> {
         let logged = checkpoint.replays(&Frontier::new(), entries)?;
         let mut registry = Self { size: checkpoint.size(), ..Self::default() };
         for entry in logged {
@@ -76,7 +80,8 @@ impl Registry {
             let key = attestation.signing_key;
             self.keys.entry(key_id(&key)).or_insert((key, leaf));
         }
-        let authority = statement.as_ref().map_or(Authority::Unknown, |statement| self.authority(policy, statement));
+        let authority =
+            statement.as_ref().map_or(Authority::Unknown, |statement| self.authority(policy, statement));
         self.by_leaf.entry(leaf).or_insert(self.entries.len());
         self.entries.push(RegistryEntry { index: entry.index(), leaf, statement, authority });
     }
@@ -92,7 +97,9 @@ impl Registry {
             Kind::Attestation | Kind::Receipt => by_provider(),
             Kind::Release => by_release(),
             Kind::Revocation => by_coordinator().or_else(by_provider),
-            Kind::Coordinator | Kind::Model | Kind::Policy | Kind::PriceTable | Kind::Verdict => by_coordinator(),
+            Kind::Coordinator | Kind::Model | Kind::Policy | Kind::PriceTable | Kind::Verdict => {
+                by_coordinator()
+            }
         };
         match signer {
             None => Authority::Unknown,
@@ -134,7 +141,8 @@ impl Registry {
     /// The attestations of providers, newest first.
     pub fn providers(&self) -> Vec<(&RegistryEntry, Attestation)> {
         let mut found: Vec<_> = self.all::<Attestation>().collect();
-        let replaced: BTreeSet<Hash> = found.iter().filter_map(|(_, attestation)| attestation.previous).collect();
+        let replaced: BTreeSet<Hash> =
+            found.iter().filter_map(|(_, attestation)| attestation.previous).collect();
         found.retain(|(entry, _)| !replaced.contains(&entry.leaf));
         found.reverse();
         found

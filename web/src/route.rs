@@ -137,7 +137,15 @@ mod tests {
 
     #[test]
     fn what_is_no_page_is_not_found() {
-        for fragment in ["#/entry", "#/entry/registry", "#/entry/other/1", "#/entry/registry/01", "#/entry/registry/1/2", "#/provider/x", "#/x"] {
+        for fragment in [
+            "#/entry",
+            "#/entry/registry",
+            "#/entry/other/1",
+            "#/entry/registry/01",
+            "#/entry/registry/1/2",
+            "#/provider/x",
+            "#/x",
+        ] {
             assert_eq!(route(fragment), Route::NotFound, "{fragment}");
         }
     }

@@ -50,10 +50,15 @@ pub fn build(out: &Path) -> anyhow::Result<Vec<PathBuf>> {
 
 /// The folder of the workspace this is run in.
 fn workspace_root() -> anyhow::Result<PathBuf> {
-    let output = cargo().args(["locate-project", "--workspace", "--message-format", "plain"]).output().context("cannot run cargo")?;
+    let output = cargo()
+        .args(["locate-project", "--workspace", "--message-format", "plain"])
+        .output()
+        .context("cannot run cargo")?;
     let manifest = PathBuf::from(String::from_utf8(output.stdout)?.trim());
     let root = manifest.parent().filter(|root| root.join("web/index.html").is_file());
-    Ok(root.context("run this inside the Glassbloom repository: the explorer's sources are compiled from it")?.to_owned())
+    Ok(root
+        .context("run this inside the Glassbloom repository: the explorer's sources are compiled from it")?
+        .to_owned())
 }
 
 /// Installs the compiler's WebAssembly target unless it is there.
@@ -67,7 +72,9 @@ fn ensure_target() -> anyhow::Result<()> {
     step(&format!("installing the compiler target {TARGET}"));
     match Command::new("rustup").args(["target", "add", TARGET]).status() {
         Ok(status) if status.success() => Ok(()),
-        Ok(_) => bail!("`rustup target add {TARGET}` failed: check the network, run it by hand, then try again"),
+        Ok(_) => {
+            bail!("`rustup target add {TARGET}` failed: check the network, run it by hand, then try again")
+        }
         Err(_) => bail!(
             "the Rust compiler has no target {TARGET} and rustup is not installed: install rustup, or the package \
              of your distribution that holds this target (Debian: libstd-rust-dev-wasm32), then try again"
@@ -84,11 +91,20 @@ fn compile(root: &Path, target_dir: &Path) -> anyhow::Result<()> {
         .args(["--target", TARGET, "--profile", PROFILE, "--target-dir"])
         .arg(target_dir)
         .env_remove("RUSTFLAGS")
-        .env_remove("CARGO_ENCODED_RUSTFLAGS")
+        .env("CARGO_ENCODED_RUSTFLAGS", remapped_paths(root))
         .status()
         .context("cannot run cargo")?;
     ensure!(status.success(), "the explorer does not compile: see the messages above");
     Ok(())
+}
+
+/// Compiler flags that keep folder names of this machine out of the files, so that every machine builds the same ones.
+fn remapped_paths(root: &Path) -> String {
+    let home = std::env::home_dir().unwrap_or_default();
+    let cargo_home = std::env::var_os("CARGO_HOME").map_or_else(|| home.join(".cargo"), PathBuf::from);
+    let flag = |from: &Path, to: &str| format!("--remap-path-prefix={}={to}", from.display());
+    // Cargo separates flags with this character, so that folder names may have spaces.
+    [flag(&cargo_home, "cargo"), flag(root, ".")].join("\u{1f}")
 }
 
 fn bind(wasm: &Path, staging: &Path) -> anyhow::Result<()> {
@@ -129,7 +145,12 @@ fn report(file: &Path) -> anyhow::Result<()> {
     let mut gzip = GzEncoder::new(Vec::new(), Compression::best());
     gzip.write_all(&bytes)?;
     let kilobytes = |length: usize| format!("{:.1} kB", length as f64 / 1000.0);
-    eprintln!("      {:<28} {:>10}  {:>10} gzip", file.display(), kilobytes(bytes.len()), kilobytes(gzip.finish()?.len()));
+    eprintln!(
+        "      {:<28} {:>10}  {:>10} gzip",
+        file.display(),
+        kilobytes(bytes.len()),
+        kilobytes(gzip.finish()?.len())
+    );
     Ok(())
 }
 

@@ -34,8 +34,9 @@ impl Site {
             dir.display(),
             dir.display()
         );
-        let policy = std::fs::read_to_string(policy)
-            .with_context(|| format!("cannot read the policy file {}: pass its path with --policy", policy.display()))?;
+        let policy = std::fs::read_to_string(policy).with_context(|| {
+            format!("cannot read the policy file {}: pass its path with --policy", policy.display())
+        })?;
         let mut connect = vec![origin(log)?];
         for address in also {
             connect.push(origin(address)?);
@@ -52,8 +53,8 @@ impl Site {
 /// Everything from here, WebAssembly allowed, data from the log, and nothing else.
 fn content_security_policy(connect: &[String]) -> anyhow::Result<HeaderValue> {
     let policy = format!(
-        "default-src 'self'; script-src 'self' 'wasm-unsafe-eval'; connect-src 'self' {}; object-src 'none'; \
-         base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+        "default-src 'self'; script-src 'self' 'wasm-unsafe-eval'; connect-src 'self' {}; img-src 'self' data:; \
+         object-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
         connect.join(" ")
     );
     HeaderValue::from_str(&policy).context("an address has characters that no header can carry")
@@ -74,7 +75,10 @@ fn origin(address: &str) -> anyhow::Result<String> {
 /// When the port is taken.
 pub async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address).await.with_context(|| {
-        format!("cannot listen on {address}: stop what uses port {}, or choose another with --listen", address.port())
+        format!(
+            "cannot listen on {address}: stop what uses port {}, or choose another with --listen",
+            address.port()
+        )
     })
 }
 

@@ -1,5 +1,7 @@
 //! The static server, over a real socket.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 use std::io::Write;
 
 use glassbloom_bundle::serve::{Site, bind, serve};
@@ -10,7 +12,8 @@ fn site(dir: &std::path::Path) -> Site {
     std::fs::write(dir.join("app_bg.wasm"), b"\0asm").unwrap();
     let policy = dir.join("policy.txt");
     writeln!(std::fs::File::create(&policy).unwrap(), "log example.org/registry").unwrap();
-    Site::load(dir.to_owned(), "http://127.0.0.1:8789/", &policy, &["https://log.example".to_owned()]).unwrap()
+    Site::load(dir.to_owned(), "http://127.0.0.1:8789/", &policy, &["https://log.example".to_owned()])
+        .unwrap()
 }
 
 #[tokio::test]
@@ -32,7 +35,10 @@ async fn sends_files_configuration_and_strict_headers_and_stops_when_asked() {
     assert!(csp.contains("connect-src 'self' http://127.0.0.1:8789 https://log.example;"), "{csp}");
     assert_eq!(page.headers()["x-content-type-options"], "nosniff");
     assert_eq!(get("/app_bg.wasm").await.unwrap().headers()["content-type"], "application/wasm");
-    assert_eq!(get("/config.json").await.unwrap().text().await.unwrap(), r#"{"log":"http://127.0.0.1:8789"}"#);
+    assert_eq!(
+        get("/config.json").await.unwrap().text().await.unwrap(),
+        r#"{"log":"http://127.0.0.1:8789"}"#
+    );
     assert_eq!(get("/policy").await.unwrap().text().await.unwrap(), "log example.org/registry\n");
     assert_eq!(get("/healthz").await.unwrap().status(), 200);
     assert_eq!(get("/../Cargo.toml").await.unwrap().status(), 404);
@@ -44,7 +50,8 @@ async fn sends_files_configuration_and_strict_headers_and_stops_when_asked() {
 #[test]
 fn a_missing_site_names_the_next_command() {
     let dir = tempfile::tempdir().unwrap();
-    let error = Site::load(dir.path().to_owned(), "http://127.0.0.1:1", &dir.path().join("p"), &[]).unwrap_err();
+    let error =
+        Site::load(dir.path().to_owned(), "http://127.0.0.1:1", &dir.path().join("p"), &[]).unwrap_err();
     assert!(error.to_string().contains("glassbloom-web build"), "{error}");
 }
 

@@ -121,8 +121,13 @@ pub async fn load<F: Fetch + Clone>(
     if index.get() >= size.get() {
         return Err(no_such_entry(name, index, size));
     }
-    let entries = log.reader.entries(index.get()..index.get() + 1, size).await.map_err(|error| Trouble::read(&error))?;
-    let bytes = entries.into_iter().next().map(|(_, entry)| entry).ok_or_else(|| no_such_entry(name, index, size))?;
+    let entries = log
+        .reader
+        .entries(index.get()..index.get() + 1, size)
+        .await
+        .map_err(|error| Trouble::read(&error))?;
+    let bytes =
+        entries.into_iter().next().map(|(_, entry)| entry).ok_or_else(|| no_such_entry(name, index, size))?;
     let registry = match name {
         LogName::Registry => site.replay(&log, &checkpoint).await,
         LogName::Receipts => site.registry().await.map(|(_, registry)| registry),
@@ -162,8 +167,14 @@ pub async fn load<F: Fetch + Clone>(
         leaf,
         path: path(leaf, index, size, &proof),
         root: checkpoint.root(),
-        proof: steps.iter().any(|step| step.name == INCLUDED && step.state == crate::check::State::Verified).then(|| tlog_proof.to_string()),
-        outcome: Outcome::of(steps, "This entry is in the log that witnesses saw, and the key that may say so signed it."),
+        proof: steps
+            .iter()
+            .any(|step| step.name == INCLUDED && step.state == crate::check::State::Verified)
+            .then(|| tlog_proof.to_string()),
+        outcome: Outcome::of(
+            steps,
+            "This entry is in the log that witnesses saw, and the key that may say so signed it.",
+        ),
         keep: continuity.keep(&checkpoint),
         bytes,
         statement,
@@ -184,11 +195,19 @@ fn no_such_entry(name: LogName, index: LeafIndex, size: TreeSize) -> Trouble {
 
 fn inclusion_step(checkpoint: &Checkpoint, bytes: &[u8], index: LeafIndex, proof: &[Hash]) -> Step {
     let included = checkpoint.includes(bytes.to_vec(), index, proof);
-    let holds = format!("{} hashes lead from entry {index} to the root of {} entries.", proof.len(), checkpoint.size());
+    let holds = format!(
+        "{} hashes lead from entry {index} to the root of {} entries.",
+        proof.len(),
+        checkpoint.size()
+    );
     Step::of(INCLUDED, &included, holds).with_bytes(bytes)
 }
 
-fn decode<F: Fetch + Clone>(site: &Site<F>, statement: &Statement, registry: Option<&Registry>) -> Result<Decoded, String> {
+fn decode<F: Fetch + Clone>(
+    site: &Site<F>,
+    statement: &Statement,
+    registry: Option<&Registry>,
+) -> Result<Decoded, String> {
     let authority = registry.map_or_else(
         || Registry::default().authority(site.policy(), statement),
         |registry| registry.authority(site.policy(), statement),
@@ -196,7 +215,9 @@ fn decode<F: Fetch + Clone>(site: &Site<F>, statement: &Statement, registry: Opt
     let (who, route) = match authority {
         Authority::Coordinator => ("a coordinator that the policy names".to_owned(), None),
         Authority::Release => ("a release key that the policy names".to_owned(), None),
-        Authority::Provider(leaf) => (format!("the provider of attestation {}", describe::short(&leaf)), Some(Route::Provider(leaf))),
+        Authority::Provider(leaf) => {
+            (format!("the provider of attestation {}", describe::short(&leaf)), Some(Route::Provider(leaf)))
+        }
         Authority::Forged(_) => ("nobody: the signature is not by the key that it names".to_owned(), None),
         Authority::Unknown => ("a key that neither the policy nor the registry has".to_owned(), None),
     };
@@ -224,7 +245,9 @@ pub fn parts(statement: &Statement) -> Vec<Part> {
     let Value::Array(items) = *body else { return Vec::new() };
     let mut from = 0;
     let mut found = Vec::new();
-    for (name, item) in [("protected header", items.first()), ("payload", items.get(2)), ("signature", items.get(3))] {
+    for (name, item) in
+        [("protected header", items.first()), ("payload", items.get(2)), ("signature", items.get(3))]
+    {
         if let Some(Value::Bytes(part)) = item
             && let Some((start, end)) = find(part, from)
         {
@@ -238,12 +261,19 @@ pub fn parts(statement: &Statement) -> Vec<Part> {
 /// What a receipt refers to, as far as the registry tells.
 fn receipt_steps(statement: &Statement, index: LeafIndex, registry: Option<&Registry>) -> Vec<Step> {
     let Some(registry) = registry else {
-        return vec![Step::not_verifiable("What it refers to", "The registry cannot be read or verified, so nothing it refers to can be looked up.")];
+        return vec![Step::not_verifiable(
+            "What it refers to",
+            "The registry cannot be read or verified, so nothing it refers to can be looked up.",
+        )];
     };
     let Ok(receipt) = Receipt::of(statement) else {
         return vec![Step::failed("A receipt", "The payload is not that of a receipt.")];
     };
-    vec![registry_step(&receipt, registry), revocation_step(statement, index, registry), charge_step(&receipt, registry)]
+    vec![
+        registry_step(&receipt, registry),
+        revocation_step(statement, index, registry),
+        charge_step(&receipt, registry),
+    ]
 }
 
 /// Whether the user of this receipt relied on the registry that this page sees.
@@ -251,23 +281,44 @@ fn registry_step(receipt: &Receipt, registry: &Registry) -> Step {
     const NAME: &str = "The same registry as yours";
     let (size, root) = receipt.registry;
     if size > registry.size() {
-        return Step::not_verifiable(NAME, format!("It relied on a registry of {size} entries, which is newer than the one read here."));
+        return Step::not_verifiable(
+            NAME,
+            format!("It relied on a registry of {size} entries, which is newer than the one read here."),
+        );
     }
     let first = registry.entries().iter().take(usize::try_from(size.get()).unwrap_or(usize::MAX));
     if root_of(first.map(|entry| entry.leaf)) == root {
-        Step::verified(NAME, format!("The first {size} entries that you see are those that its user relied on."))
+        Step::verified(
+            NAME,
+            format!("The first {size} entries that you see are those that its user relied on."),
+        )
     } else {
-        Step::failed(NAME, format!("Its user was shown another registry of {size} entries than you: the log forked, or the provider signed for one that never was."))
+        Step::failed(
+            NAME,
+            format!(
+                "Its user was shown another registry of {size} entries than you: the log forked, or the provider signed for one that never was."
+            ),
+        )
     }
 }
 
 fn revocation_step(statement: &Statement, index: LeafIndex, registry: &Registry) -> Step {
     const NAME: &str = "Key not revoked";
     match registry.revocation(statement.key_id()) {
-        Some((entry, revocation)) if index.get() >= revocation.from.get() => {
-            Step::failed(NAME, format!("Registry entry {} voids receipts of this key from {} on: {}", entry.index, revocation.from, revocation.reason))
-        }
-        Some((entry, revocation)) => Step::verified(NAME, format!("Registry entry {} revokes the key only from receipt {} on.", entry.index, revocation.from)),
+        Some((entry, revocation)) if index.get() >= revocation.from.get() => Step::failed(
+            NAME,
+            format!(
+                "Registry entry {} voids receipts of this key from {} on: {}",
+                entry.index, revocation.from, revocation.reason
+            ),
+        ),
+        Some((entry, revocation)) => Step::verified(
+            NAME,
+            format!(
+                "Registry entry {} revokes the key only from receipt {} on.",
+                entry.index, revocation.from
+            ),
+        ),
         None => Step::verified(NAME, format!("None of the {} registry entries revokes it.", registry.size())),
     }
 }
@@ -278,13 +329,23 @@ fn charge_step(receipt: &Receipt, registry: &Registry) -> Step {
     let table = payload(&receipt.prices).and_then(|statement| PriceTable::of(statement).ok());
     let model = payload(&receipt.model).and_then(|statement| Model::of(statement).ok());
     let (Some(table), Some(model)) = (table, model) else {
-        return Step::not_verifiable(NAME, "The registry read here does not have the price table or the model that it names.");
+        return Step::not_verifiable(
+            NAME,
+            "The registry read here does not have the price table or the model that it names.",
+        );
     };
     match table.price(&model.alias) {
-        Some(price) if receipt.charge_matches(price) => {
-            Step::verified(NAME, format!("The committed charge is the committed tokens at the price of {}; the numbers stay hidden.", model.alias))
-        }
-        Some(_) => Step::failed(NAME, format!("The committed charge is not the committed tokens at the price of {}.", model.alias)),
+        Some(price) if receipt.charge_matches(price) => Step::verified(
+            NAME,
+            format!(
+                "The committed charge is the committed tokens at the price of {}; the numbers stay hidden.",
+                model.alias
+            ),
+        ),
+        Some(_) => Step::failed(
+            NAME,
+            format!("The committed charge is not the committed tokens at the price of {}.", model.alias),
+        ),
         None => Step::failed(NAME, format!("The price table names no price for {}.", model.alias)),
     }
 }
@@ -322,7 +383,7 @@ mod tests {
 
     #[test]
     fn the_path_covers_the_tree_and_ends_at_the_root() {
-        use glassbloom_spec::{merkle::{NodeId, prove_inclusion}};
+        use glassbloom_spec::merkle::{NodeId, prove_inclusion};
         use std::collections::BTreeMap;
         for size in 1..40_u64 {
             let leaves: Vec<Hash> = (0..size).map(|i| Hash::leaf(&i.to_be_bytes())).collect();
@@ -337,7 +398,10 @@ mod tests {
                 let proof = prove_inclusion(index.into(), size.into(), &nodes).unwrap();
                 let path = path(leaves[index as usize], index.into(), size.into(), &proof);
                 assert_eq!(path.len(), proof.len());
-                assert_eq!(path.last().map_or(leaves[0], |node| node.parent), root_of(leaves.iter().copied()));
+                assert_eq!(
+                    path.last().map_or(leaves[0], |node| node.parent),
+                    root_of(leaves.iter().copied())
+                );
                 let covered: u64 = path.iter().map(|node| node.range.1 - node.range.0).sum();
                 assert_eq!(covered + 1, size);
             }

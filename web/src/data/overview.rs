@@ -98,14 +98,18 @@ impl Overview {
 }
 
 /// Loads the overview. `kept` gives the note that was seen last of an origin.
-pub async fn load<F: Fetch + Clone>(site: &Site<F>, kept: impl Fn(&str) -> Option<String>, now: UnixMillis) -> Overview {
+pub async fn load<F: Fetch + Clone>(
+    site: &Site<F>,
+    kept: impl Fn(&str) -> Option<String>,
+    now: UnixMillis,
+) -> Overview {
     let mut logs = Vec::new();
     let mut registry = None;
     for name in LogName::ALL {
         let view = load_log(site, name, &kept, now, &mut registry).await;
         logs.push(LogCard { name, view });
     }
-    let providers = registry.as_ref().map(|registry| providers(registry)).unwrap_or_default();
+    let providers = registry.as_ref().map(providers).unwrap_or_default();
     Overview { logs, providers, now }
 }
 
@@ -124,7 +128,10 @@ async fn load_log<F: Fetch + Clone>(
     if name == LogName::Registry {
         let replayed = site.replay(&log, &checkpoint).await;
         steps.push(match &replayed {
-            Ok(_) => Step::verified("Every entry hashed again", format!("{} entries give the signed root.", checkpoint.size())),
+            Ok(_) => Step::verified(
+                "Every entry hashed again",
+                format!("{} entries give the signed root.", checkpoint.size()),
+            ),
             Err(trouble) => Step::failed("Every entry hashed again", trouble.cause.clone()),
         });
         *registry = replayed.ok();
@@ -133,26 +140,52 @@ async fn load_log<F: Fetch + Clone>(
     steps.push(continuity.step());
     let recent = recent(site, &log, &checkpoint, registry.as_ref()).await?;
     let witnesses = site.policy().witnesses().iter().map(|witness| witness.name.clone()).collect();
-    let outcome = Outcome::of(steps, "Signed, witnessed and consistent with what you saw before.");
+    let holds = match continuity {
+        Continuity::FirstSeen => "Signed by the log, seen by witnesses, and kept to compare next time.",
+        _ => "Signed by the log, seen by witnesses, and an extension of what you saw before.",
+    };
+    let outcome = Outcome::of(steps, holds);
     Ok(LogView { checkpoint, witnesses, outcome, continuity, recent })
 }
 
 /// What opening a checkpoint under the policy has shown.
-pub fn checkpoint_steps<F: Fetch + Clone>(site: &Site<F>, checkpoint: &Checkpoint, now: UnixMillis) -> Vec<Step> {
+pub fn checkpoint_steps<F: Fetch + Clone>(
+    site: &Site<F>,
+    checkpoint: &Checkpoint,
+    now: UnixMillis,
+) -> Vec<Step> {
     let policy = site.policy();
-    let mut steps = vec![Step::verified("Signed by the log", format!("A key that the policy names for {} signed it.", checkpoint.origin()))];
+    let mut steps = vec![Step::verified(
+        "Signed by the log",
+        format!("A key that the policy names for {} signed it.", checkpoint.origin()),
+    )];
     let names: Vec<_> = checkpoint.cosignatures().iter().map(|(name, _)| name.as_str()).collect();
     if policy.quorum() == "none" {
-        steps.push(Step::not_verifiable("Seen by witnesses", "The policy asks for no witness, so the log alone is believed."));
+        steps.push(Step::not_verifiable(
+            "Seen by witnesses",
+            "The policy asks for no witness, so the log alone is believed.",
+        ));
         return steps;
     }
-    steps.push(Step::verified("Seen by witnesses", format!("Cosigned by {}: the quorum {} is met.", names.join(", "), policy.quorum())));
+    steps.push(Step::verified(
+        "Seen by witnesses",
+        format!("Cosigned by {}: the quorum {} is met.", names.join(", "), policy.quorum()),
+    ));
     let age = now.seconds().get().saturating_sub(checkpoint.cosigned_at().get());
     let allowed = time::span(policy.checkpoint_age());
     steps.push(if age <= policy.checkpoint_age() {
-        Step::verified("Fresh", format!("Witnessed {}; the policy allows {allowed}.", time::ago(checkpoint.cosigned_at(), now)))
+        Step::verified(
+            "Fresh",
+            format!("Witnessed {}; the policy allows {allowed}.", time::ago(checkpoint.cosigned_at(), now)),
+        )
     } else {
-        Step::failed("Fresh", format!("Witnessed {}, but the policy allows {allowed}: the log may be withholding entries.", time::ago(checkpoint.cosigned_at(), now)))
+        Step::failed(
+            "Fresh",
+            format!(
+                "Witnessed {}, but the policy allows {allowed}: the log may be withholding entries.",
+                time::ago(checkpoint.cosigned_at(), now)
+            ),
+        )
     });
     steps
 }
@@ -171,7 +204,11 @@ async fn recent<F: Fetch + Clone>(
         let proof = log.reader.inclusion(index, size).await.map_err(|error| Trouble::read(&error))?;
         let statement = Statement::parse(&entry);
         let included = checkpoint.includes(entry, index, &proof);
-        let mut steps = vec![Step::of("Included in the log", &included, format!("Its hash leads to the root of {size} entries."))];
+        let mut steps = vec![Step::of(
+            "Included in the log",
+            &included,
+            format!("Its hash leads to the root of {size} entries."),
+        )];
         let (kind, summary) = match &statement {
             Ok(statement) => {
                 steps.push(signature_step(site, statement, registry));
@@ -182,44 +219,64 @@ async fn recent<F: Fetch + Clone>(
                 ("unknown".to_owned(), "Bytes that are no statement this page knows".to_owned())
             }
         };
-        lines.push(EntryLine { index, kind, summary, outcome: Outcome::of(steps, "Included in the log and signed by a known key.") });
+        lines.push(EntryLine {
+            index,
+            kind,
+            summary,
+            outcome: Outcome::of(steps, "Included in the log and signed by a known key."),
+        });
     }
     Ok(lines)
 }
 
 /// Whether the signature is by a key that may make such a statement.
-pub fn signature_step<F: Fetch + Clone>(site: &Site<F>, statement: &Statement, registry: Option<&Registry>) -> Step {
-    const NAME: &str = "Signed by a key that may";
+pub fn signature_step<F: Fetch + Clone>(
+    site: &Site<F>,
+    statement: &Statement,
+    registry: Option<&Registry>,
+) -> Step {
+    const NAME: &str = "Signed by the right key";
     let nothing = Registry::default();
     match registry.unwrap_or(&nothing).authority(site.policy(), statement) {
         Authority::Coordinator => Step::verified(NAME, "Signed by a coordinator that the policy names."),
         Authority::Release => Step::verified(NAME, "Signed by a release key that the policy names."),
-        Authority::Provider(leaf) => Step::verified(NAME, format!("Signed by the key in attestation {}.", describe::short(&leaf))),
+        Authority::Provider(leaf) => {
+            Step::verified(NAME, format!("Signed by the key in attestation {}.", describe::short(&leaf)))
+        }
         Authority::Forged(error) => Step::failed(NAME, sentence(&error)),
         Authority::Unknown => Step::not_verifiable(
             NAME,
-            format!("Neither the policy nor the registry has key {}.", describe::short(&statement.key_id().0)),
+            format!(
+                "Neither the policy nor the registry has key {}.",
+                describe::short(&statement.key_id().0)
+            ),
         ),
     }
 }
 
 fn providers(registry: &Registry) -> Vec<ProviderLine> {
-    let line = |(entry, attestation): (&crate::registry::RegistryEntry, glassbloom_spec::leaf::Attestation)| {
-        let key = glassbloom_spec::statement::key_id(&attestation.signing_key);
-        let verdict = registry.all::<glassbloom_spec::leaf::Verdict>().filter(|(_, it)| it.attestation == entry.leaf).last();
-        let status = match (registry.revocation(key), verdict) {
-            (Some(_), _) => "revoked".to_owned(),
-            (None, Some((_, verdict))) if verdict.tier.is_some() => "may serve".to_owned(),
-            (None, Some(_)) => "may not serve".to_owned(),
-            (None, None) => "not judged yet".to_owned(),
+    let line =
+        |(entry, attestation): (&crate::registry::RegistryEntry, glassbloom_spec::leaf::Attestation)| {
+            let key = glassbloom_spec::statement::key_id(&attestation.signing_key);
+            let verdict = registry
+                .all::<glassbloom_spec::leaf::Verdict>()
+                .filter(|(_, it)| it.attestation == entry.leaf)
+                .last();
+            let status = match (registry.revocation(key), verdict) {
+                (Some(_), _) => "revoked".to_owned(),
+                (None, Some((_, verdict))) if verdict.tier.is_some() => "may serve".to_owned(),
+                (None, Some(_)) => "may not serve".to_owned(),
+                (None, None) => "not judged yet".to_owned(),
+            };
+            ProviderLine {
+                route: Route::Provider(entry.leaf),
+                name: format!("key {}", describe::short(&key.0)),
+                tier: attestation
+                    .tier()
+                    .map_or_else(|| "unknown evidence".to_owned(), |tier| tier.to_string()),
+                status,
+            }
         };
-        ProviderLine {
-            route: Route::Provider(entry.leaf),
-            name: format!("key {}", describe::short(&key.0)),
-            tier: attestation.tier().map_or_else(|| "unknown evidence".to_owned(), |tier| tier.to_string()),
-            status,
-        }
-    };
     registry.providers().into_iter().map(line).collect()
 }
 
@@ -230,6 +287,9 @@ pub fn cosigned(view: &LogView, witness: &str) -> Option<UnixSeconds> {
 
 /// The worst state of both logs.
 pub fn state(overview: &Overview) -> State {
-    let states = overview.logs.iter().map(|log| log.view.as_ref().map_or(State::NotVerifiable, |view| view.outcome.state));
+    let states = overview
+        .logs
+        .iter()
+        .map(|log| log.view.as_ref().map_or(State::NotVerifiable, |view| view.outcome.state));
     states.min().unwrap_or(State::NotVerifiable)
 }

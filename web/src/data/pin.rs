@@ -56,9 +56,17 @@ impl Continuity {
     pub fn step(&self) -> Step {
         const NAME: &str = "Consistent with your last visit";
         match self {
-            Self::FirstSeen => Step::verified(NAME, "Your browser keeps this checkpoint from now on, and compares it next time."),
-            Self::Extends { older } => Step::verified(NAME, format!("It extends the tree of {} entries that your browser kept.", grouped(*older))),
-            Self::Forked(fork) | Self::RolledBack(fork) => Step::failed(NAME, format!("{} The overview has the evidence.", fork.reason)),
+            Self::FirstSeen => Step::verified(
+                "Kept for your next visit",
+                "There is nothing to compare with yet; from now on your browser compares.",
+            ),
+            Self::Extends { older } => Step::verified(
+                NAME,
+                format!("It extends the tree of {} entries that your browser kept.", grouped(*older)),
+            ),
+            Self::Forked(fork) | Self::RolledBack(fork) => {
+                Step::failed(NAME, format!("{} The overview has the evidence.", fork.reason))
+            }
             Self::Unknown(reason) => Step::not_verifiable(NAME, sentence(reason)),
         }
     }
@@ -81,12 +89,18 @@ impl Fork {
     /// The evidence as a file: both notes.
     pub fn evidence(&self) -> String {
         let Self { kept, shown, .. } = self;
-        serde_json::json!({ "kind": "equivocation", "older": kept, "newer": shown, "reason": self.reason }).to_string()
+        serde_json::json!({ "kind": "equivocation", "older": kept, "newer": shown, "reason": self.reason })
+            .to_string()
     }
 }
 
 /// Compares the newest checkpoint with the note that was kept.
-pub async fn compare<F: Fetch>(policy: &Policy, kept: Option<&str>, log: &SiteLog<F>, newest: &Checkpoint) -> Continuity {
+pub async fn compare<F: Fetch>(
+    policy: &Policy,
+    kept: Option<&str>,
+    log: &SiteLog<F>,
+    newest: &Checkpoint,
+) -> Continuity {
     // A note that the policy does not accept (any more) says nothing about this log.
     let opened = kept.and_then(|note| Some((note, policy.open(Some(&log.origin), note.as_bytes()).ok()?)));
     let Some((note, older)) = opened else { return Continuity::FirstSeen };
@@ -96,7 +110,10 @@ pub async fn compare<F: Fetch>(policy: &Policy, kept: Option<&str>, log: &SiteLo
     };
     let (old, new) = (older.head(), newest.head());
     if new.size < old.size {
-        return Continuity::RolledBack(fork(format!("It had {} entries when you last looked and shows {} now.", old.size, new.size)));
+        return Continuity::RolledBack(fork(format!(
+            "It had {} entries when you last looked and shows {} now.",
+            old.size, new.size
+        )));
     }
     if new.size == old.size && new.root != old.root {
         return Continuity::Forked(fork(format!("It signed two different trees of {} entries.", old.size)));
@@ -112,7 +129,11 @@ pub async fn compare<F: Fetch>(policy: &Policy, kept: Option<&str>, log: &SiteLo
 }
 
 /// Whether the tree begins with the older head's; an error when the tiles cannot tell.
-async fn consistency<F: Fetch>(log: &SiteLog<F>, old: &TreeHead, newest: &Checkpoint) -> Result<bool, String> {
+async fn consistency<F: Fetch>(
+    log: &SiteLog<F>,
+    old: &TreeHead,
+    newest: &Checkpoint,
+) -> Result<bool, String> {
     let text = |error: ReadError| error.to_string();
     let proof = log.reader.consistency(old.size, newest.size()).await.map_err(text)?;
     if newest.extends(old, &proof).is_ok() {

@@ -100,18 +100,37 @@ pub async fn load<F: Fetch + Clone>(
 
     let mut steps = overview::checkpoint_steps(site, &checkpoint, now);
     steps.push(continuity.step());
-    steps.push(Step::verified("Attestation in the registry", format!("Entry {} of {}, every one hashed again.", entry.index, registry.size())).with_bytes(statement.bytes()));
-    steps.push(Step::of("Signed by its own key", &statement.verify(&attestation.signing_key), "The provider holds the signing key."));
+    steps.push(
+        Step::verified(
+            "Attestation in the registry",
+            format!("Entry {} of {}, every one hashed again.", entry.index, registry.size()),
+        )
+        .with_bytes(statement.bytes()),
+    );
+    steps.push(Step::of(
+        "Signed by its own key",
+        &statement.verify(&attestation.signing_key),
+        "The provider holds the signing key.",
+    ));
     steps.push(beacon_step(site.policy(), &attestation, &registry));
     steps.push(if attestation.nonce == attestation.expected_nonce() {
         Step::verified("Keys bound to the evidence", "The nonce is derived from the beacon and both keys.")
     } else {
-        Step::failed("Keys bound to the evidence", "The nonce is not derived from the beacon and both keys: the evidence may be another's.")
+        Step::failed(
+            "Keys bound to the evidence",
+            "The nonce is not derived from the beacon and both keys: the evidence may be another's.",
+        )
     });
     steps.push(verdict_step(site.policy(), statement, entry, &registry));
     steps.push(match registry.revocation(key) {
-        Some((by, revocation)) => Step::failed("Not revoked", format!("Registry entry {} revokes the key: {}", by.index, revocation.reason)),
-        None => Step::verified("Not revoked", format!("None of the {} registry entries revokes the key.", registry.size())),
+        Some((by, revocation)) => Step::failed(
+            "Not revoked",
+            format!("Registry entry {} revokes the key: {}", by.index, revocation.reason),
+        ),
+        None => Step::verified(
+            "Not revoked",
+            format!("None of the {} registry entries revokes the key.", registry.size()),
+        ),
     });
     steps.push(if now.seconds() < attestation.not_after {
         Step::verified("Keys in use", format!("Until {}.", time::local(attestation.not_after)))
@@ -123,16 +142,24 @@ pub async fn load<F: Fetch + Clone>(
         leaf,
         entry: describe::registry_entry(entry.index),
         key,
-        fields: describe::fields(statement, Some(&registry)).map_err(|error| malformed(&error.to_string()))?,
+        fields: describe::fields(statement, Some(&registry))
+            .map_err(|error| malformed(&error.to_string()))?,
         tier: attestation.tier(),
         verdicts: verdicts(&registry, &leaf),
         models: attestation.models.iter().map(|digest| model_line(&registry, digest)).collect(),
-        release: release_of(&registry, &attestation.build, u64::MAX).map(|(entry, release)| (release.version, describe::registry_entry(entry.index))),
-        successor: registry.all::<Attestation>().find(|(_, it)| it.previous == Some(leaf)).map(|(entry, _)| Route::Provider(entry.leaf)),
+        release: release_of(&registry, &attestation.build, u64::MAX)
+            .map(|(entry, release)| (release.version, describe::registry_entry(entry.index))),
+        successor: registry
+            .all::<Attestation>()
+            .find(|(_, it)| it.previous == Some(leaf))
+            .map(|(entry, _)| Route::Provider(entry.leaf)),
         not_after: attestation.not_after,
         receipts: receipts(site, &leaf).await,
         keep: continuity.keep(&checkpoint),
-        outcome: Outcome::of(steps, "Its keys are logged, its evidence gives the logged verdict when judged anew, and nothing revokes it."),
+        outcome: Outcome::of(
+            steps,
+            "Its keys are logged, its evidence gives the logged verdict when judged anew, and nothing revokes it.",
+        ),
     })
 }
 
@@ -145,7 +172,11 @@ fn no_such_provider(leaf: &Hash) -> Trouble {
 }
 
 fn malformed(error: &str) -> Trouble {
-    Trouble { title: "The attestation is malformed".to_owned(), cause: sentence(error), next: "Look at its entry in the registry.".to_owned() }
+    Trouble {
+        title: "The attestation is malformed".to_owned(),
+        cause: sentence(error),
+        next: "Look at its entry in the registry.".to_owned(),
+    }
 }
 
 /// Whether the evidence was made after a checkpoint of this registry.
@@ -153,15 +184,25 @@ fn beacon_step(policy: &Policy, attestation: &Attestation, registry: &Registry) 
     const NAME: &str = "Made after a witnessed checkpoint";
     let beacon = match policy.open(None, &attestation.beacon.checkpoint) {
         Ok(beacon) if beacon.origin().ends_with("/registry") => beacon,
-        Ok(beacon) => return Step::failed(NAME, format!("The beacon is a checkpoint of {}, not of the registry.", beacon.origin())),
+        Ok(beacon) => {
+            return Step::failed(
+                NAME,
+                format!("The beacon is a checkpoint of {}, not of the registry.", beacon.origin()),
+            );
+        }
         Err(error) => return Step::failed(NAME, sentence(&error.to_string())),
     };
     let size = usize::try_from(beacon.size().get()).unwrap_or(usize::MAX);
-    if size > registry.entries().len() || root_of(registry.entries().iter().take(size).map(|entry| entry.leaf)) != beacon.root() {
+    if size > registry.entries().len()
+        || root_of(registry.entries().iter().take(size).map(|entry| entry.leaf)) != beacon.root()
+    {
         return Step::failed(NAME, "The beacon is a checkpoint of another registry than the one you see.");
     }
-    Step::verified(NAME, format!("The registry of {size} entries, witnessed {}.", time::local(beacon.cosigned_at())))
-        .with_bytes(&attestation.beacon.checkpoint)
+    Step::verified(
+        NAME,
+        format!("The registry of {size} entries, witnessed {}.", time::local(beacon.cosigned_at())),
+    )
+    .with_bytes(&attestation.beacon.checkpoint)
 }
 
 /// The registry before an entry, for judging what a coordinator could know.
@@ -188,31 +229,61 @@ fn release_of<'a>(registry: &'a Registry, build: &Hash, before: u64) -> Option<(
 /// Judges the attestation anew and compares with what was logged.
 fn verdict_step(policy: &Policy, statement: &Statement, entry: &RegistryEntry, registry: &Registry) -> Step {
     const NAME: &str = "Verdict recomputed";
-    let Some((by, verdict)) = registry.all::<Verdict>().filter(|(_, verdict)| verdict.attestation == entry.leaf).last() else {
+    let Some((by, verdict)) =
+        registry.all::<Verdict>().filter(|(_, verdict)| verdict.attestation == entry.leaf).last()
+    else {
         return Step::not_verifiable(NAME, "No coordinator has judged this attestation yet.");
     };
-    let rules = registry.by_leaf(&verdict.policy).and_then(|rules| PolicyLeaf::of(rules.statement.as_ref()?).ok());
+    let rules =
+        registry.by_leaf(&verdict.policy).and_then(|rules| PolicyLeaf::of(rules.statement.as_ref()?).ok());
     let Some(rules) = rules else {
         return Step::not_verifiable(NAME, "The registry does not have the policy that the verdict names.");
     };
-    let Judgement { tier, reasons } = judge(statement, &rules, policy, &Before { registry, index: by.index.get() });
+    let Judgement { tier, reasons } =
+        judge(statement, &rules, policy, &Before { registry, index: by.index.get() });
     if tier.map(Tier::name) != verdict.tier.as_deref() || reasons != verdict.reasons {
-        let found = tier.map_or_else(|| format!("may not serve ({})", reasons.join(", ")), |tier| format!("tier {tier}"));
-        return Step::failed(NAME, format!("Judged anew it comes to {found}, but registry entry {} says {}.", by.index, verdict_text(&verdict)));
+        let found = tier
+            .map_or_else(|| format!("may not serve ({})", reasons.join(", ")), |tier| format!("tier {tier}"));
+        return Step::failed(
+            NAME,
+            format!(
+                "Judged anew it comes to {found}, but registry entry {} says {}.",
+                by.index,
+                verdict_text(&verdict)
+            ),
+        );
     }
     match tier {
-        Some(tier) => Step::verified(NAME, format!("Judged anew it comes to tier {tier}, as registry entry {} says.", by.index)),
-        None => Step::failed(NAME, format!("Judged anew it may not serve, as registry entry {} says: {}.", by.index, reasons.join(", "))),
+        Some(tier) => Step::verified(
+            NAME,
+            format!("Judged anew it comes to tier {tier}, as registry entry {} says.", by.index),
+        ),
+        None => Step::failed(
+            NAME,
+            format!(
+                "Judged anew it may not serve, as registry entry {} says: {}.",
+                by.index,
+                reasons.join(", ")
+            ),
+        ),
     }
 }
 
 fn verdict_text(verdict: &Verdict) -> String {
-    verdict.tier.as_ref().map_or_else(|| format!("may not serve: {}", verdict.reasons.join(", ")), |tier| format!("may serve as {tier}"))
+    verdict.tier.as_ref().map_or_else(
+        || format!("may not serve: {}", verdict.reasons.join(", ")),
+        |tier| format!("may serve as {tier}"),
+    )
 }
 
 fn verdicts(registry: &Registry, leaf: &Hash) -> Vec<VerdictLine> {
     let about = registry.all::<Verdict>().filter(|(_, verdict)| verdict.attestation == *leaf);
-    about.map(|(entry, verdict)| VerdictLine { route: describe::registry_entry(entry.index), text: verdict_text(&verdict) }).collect()
+    about
+        .map(|(entry, verdict)| VerdictLine {
+            route: describe::registry_entry(entry.index),
+            text: verdict_text(&verdict),
+        })
+        .collect()
 }
 
 fn model_line(registry: &Registry, digest: &Hash) -> (String, Option<Route>) {
@@ -240,6 +311,10 @@ async fn newest_receipts<F: Fetch + Clone>(site: &Site<F>, leaf: &Hash) -> Resul
         let receipt = Statement::parse(entry).ok().and_then(|statement| Receipt::of(&statement).ok());
         receipt.is_some_and(|receipt| receipt.attestation == *leaf)
     };
-    let mine: Vec<_> = entries.iter().filter(|(_, entry)| by_it(entry)).map(|(index, _)| Route::Entry(LogName::Receipts, *index)).collect();
+    let mine: Vec<_> = entries
+        .iter()
+        .filter(|(_, entry)| by_it(entry))
+        .map(|(index, _)| Route::Entry(LogName::Receipts, *index))
+        .collect();
     Ok(Receipts::Counted { count: mine.len(), among, newest: mine.into_iter().rev().take(5).collect() })
 }

@@ -85,7 +85,8 @@ impl<F: Fetch + Clone> Site<F> {
         let policy = Policy::parse(&policy_text).map_err(|error| Trouble {
             title: "The policy cannot be followed".to_owned(),
             cause: sentence(&error.to_string()),
-            next: "Correct the policy file, or choose another with `?policy=URL` or on the page `#/policy`.".to_owned(),
+            next: "Correct the policy file, or choose another with `?policy=URL` or on the page `#/policy`."
+                .to_owned(),
         })?;
         Ok(Self { fetch, base: choices.log.or(config.log), policy, policy_text, policy_source })
     }
@@ -111,11 +112,12 @@ impl<F: Fetch + Clone> Site<F> {
     /// When the policy names no such log, or nobody says where it is served.
     pub fn log(&self, name: LogName) -> Result<SiteLog<F>, Trouble> {
         let ends = format!("/{name}");
-        let log: &Log = self.policy.logs().iter().find(|log| log.origin.ends_with(&ends)).ok_or_else(|| Trouble {
-            title: format!("No {name} log in the policy"),
-            cause: format!("The policy names no log whose origin ends with {ends}."),
-            next: "Use the policy of the network you want to look at.".to_owned(),
-        })?;
+        let log: &Log =
+            self.policy.logs().iter().find(|log| log.origin.ends_with(&ends)).ok_or_else(|| Trouble {
+                title: format!("No {name} log in the policy"),
+                cause: format!("The policy names no log whose origin ends with {ends}."),
+                next: "Use the policy of the network you want to look at.".to_owned(),
+            })?;
         let address = match (&self.base, &log.url) {
             (Some(base), _) => format!("{}/{name}", base.trim_end_matches('/')),
             (None, Some(url)) => url.clone(),
@@ -134,7 +136,10 @@ impl<F: Fetch + Clone> Site<F> {
     ///
     /// # Errors
     /// The inner error is the policy's judgement; the outer one says that there is nothing to judge.
-    pub async fn checkpoint(&self, log: &SiteLog<F>) -> Result<(Vec<u8>, Result<Checkpoint, OpenError>), FetchError> {
+    pub async fn checkpoint(
+        &self,
+        log: &SiteLog<F>,
+    ) -> Result<(Vec<u8>, Result<Checkpoint, OpenError>), FetchError> {
         let note = log.reader.checkpoint().await?;
         let opened = self.policy.open(Some(&log.origin), &note);
         Ok((note, opened))
@@ -182,9 +187,10 @@ pub fn not_opened(error: &OpenError) -> Trouble {
     Trouble {
         title: "The log's checkpoint does not count".to_owned(),
         cause: sentence(&error.to_string()),
-        next: "Nothing under such a checkpoint can be verified. If the policy is the right one for this log, \
+        next:
+            "Nothing under such a checkpoint can be verified. If the policy is the right one for this log, \
                tell whoever runs the log, and others."
-            .to_owned(),
+                .to_owned(),
     }
 }
 

@@ -49,7 +49,10 @@ pub fn check(policy: &Policy, file: &[u8], entry: Option<&[u8]>, now: UnixMillis
 fn check_bundle(policy: &Policy, bundle: &ReceiptBundle, now: UnixMillis) -> Checked {
     let verified = bundle.verify(policy, now);
     let steps = steps_of(&verified.report);
-    let failure = verified.report.failure().map(|step| format!("{}: {}", sentence(&step.name).trim_end_matches('.'), sentence(&step.detail)));
+    let failure = verified
+        .report
+        .failure()
+        .map(|step| format!("{}: {}", sentence(&step.name).trim_end_matches('.'), sentence(&step.detail)));
     let (state, why) = match (verified.sentence, failure) {
         (Some(sentence), None) => (verified.report.state(), sentence),
         (_, Some(failure)) => (State::Failed, failure),
@@ -58,15 +61,21 @@ fn check_bundle(policy: &Policy, bundle: &ReceiptBundle, now: UnixMillis) -> Che
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let mut disclosed = Vec::new();
     disclosed.extend(bundle.request.as_deref().map(|request| ("Request", text(request))));
-    disclosed.extend(bundle.response.as_ref().map(|chunks| ("Answer, as it was sent", text(&chunks.concat()))));
-    let index = TlogProof::parse(&bundle.proof).map(|proof| proof.index.to_string()).unwrap_or_else(|_| "unknown".to_owned());
+    disclosed
+        .extend(bundle.response.as_ref().map(|chunks| ("Answer, as it was sent", text(&chunks.concat()))));
+    let index = TlogProof::parse(&bundle.proof)
+        .map(|proof| proof.index.to_string())
+        .unwrap_or_else(|_| "unknown".to_owned());
     Checked {
         kind: "Receipt bundle",
         outcome: Outcome { state, why, steps },
         facts: vec![
             ("Receipt", bundle.id().to_string()),
             ("Index in the receipts log", index),
-            ("Tokens", format!("{} in the prompt, {} in the answer", bundle.usage.prompt, bundle.usage.completion)),
+            (
+                "Tokens",
+                format!("{} in the prompt, {} in the answer", bundle.usage.prompt, bundle.usage.completion),
+            ),
         ],
         disclosed,
         wants_entry: false,
@@ -78,7 +87,8 @@ fn check_proof(policy: &Policy, file: &[u8], entry: Option<&[u8]>) -> Checked {
         Ok(proof) => proof,
         Err(error) => return failed("Inclusion proof", "Well-formed", &error.to_string()),
     };
-    let mut steps = vec![Step::verified("Well-formed", "A proof in the form of c2sp.org/tlog-proof.").with_bytes(file)];
+    let mut steps =
+        vec![Step::verified("Well-formed", "A proof in the form of c2sp.org/tlog-proof.").with_bytes(file)];
     let mut facts = vec![("Index", proof.index.to_string())];
     let checkpoint = policy.open(None, &proof.checkpoint);
     steps.push(match &checkpoint {
@@ -102,9 +112,14 @@ fn check_proof(policy: &Policy, file: &[u8], entry: Option<&[u8]>) -> Checked {
         }
         (None, Ok(_)) => {
             wants_entry = true;
-            steps.push(Step::not_verifiable("Entry included", "A proof does not hold its entry. Add the file with the entry's bytes below."));
+            steps.push(Step::not_verifiable(
+                "Entry included",
+                "A proof does not hold its entry. Add the file with the entry's bytes below.",
+            ));
         }
-        (_, Err(_)) => steps.push(Step::not_verifiable("Entry included", "There is no checkpoint to compare with.")),
+        (_, Err(_)) => {
+            steps.push(Step::not_verifiable("Entry included", "There is no checkpoint to compare with."))
+        }
     }
     let outcome = Outcome::of(steps, "The entry is in a log that the policy's witnesses saw.");
     Checked { kind: "Inclusion proof", outcome, facts, disclosed: Vec::new(), wants_entry }
@@ -137,7 +152,9 @@ fn witnessed(checkpoint: &glassbloom_spec::checkpoint::Checkpoint) -> String {
 /// A log that the policy does not know is nothing that the policy can judge.
 fn refused(name: &str, error: &OpenError) -> Step {
     match error {
-        OpenError::UnknownLog { origin } => Step::not_verifiable(name, format!("The policy does not know the log {origin}.")),
+        OpenError::UnknownLog { origin } => {
+            Step::not_verifiable(name, format!("The policy does not know the log {origin}."))
+        }
         error => Step::failed(name, sentence(&error.to_string())),
     }
 }
@@ -150,7 +167,15 @@ fn failed(kind: &'static str, step: &str, error: &str) -> Checked {
 fn unknown(error: &str) -> Checked {
     let step = Step::not_verifiable(
         "A file this page knows",
-        format!("It is no receipt bundle ({error}), no .tlog-proof and no checkpoint. Choose a file that `glassbloom receipts export` wrote."),
+        format!(
+            "It is no receipt bundle ({error}), no .tlog-proof and no checkpoint. Choose a file that `glassbloom receipts export` wrote."
+        ),
     );
-    Checked { kind: "Unknown file", outcome: Outcome::of(vec![step], ""), facts: Vec::new(), disclosed: Vec::new(), wants_entry: false }
+    Checked {
+        kind: "Unknown file",
+        outcome: Outcome::of(vec![step], ""),
+        facts: Vec::new(),
+        disclosed: Vec::new(),
+        wants_entry: false,
+    }
 }

@@ -24,13 +24,17 @@ pub fn EntryPage(
         Err(_) => ("unknown bytes", "No statement that this page knows; the log includes it all the same"),
     };
     let size = entry.bytes.len();
-    let (bytes, parts) = (entry.bytes.clone(), entry.statement.as_ref().map(|decoded| decoded.parts.clone()).unwrap_or_default());
+    let (bytes, parts) = (
+        entry.bytes.clone(),
+        entry.statement.as_ref().map(|decoded| decoded.parts.clone()).unwrap_or_default(),
+    );
     let proof = entry.proof.as_ref().map(|proof| {
         let name = format!("{}-{}.tlog-proof", entry.log, entry.index);
         view! { <a class="button" download=name href=browser::download_address(proof) data-testid="download-proof">"Download .tlog-proof"</a> }
     });
     let weaker = entry.statement.as_ref().ok().and_then(|decoded| decoded.weaker);
-    let weaker = weaker.map(|why| view! { <p class="notice" data-testid="weaker"><strong>"Says less. "</strong>{why}</p> });
+    let weaker = weaker
+        .map(|why| view! { <p class="notice" data-testid="weaker"><strong>"Says less. "</strong>{why}</p> });
     let diagnostic = entry.statement.as_ref().ok().map(|decoded| decoded.diagnostic.clone());
     view! {
         <section class="page-head" data-testid="page-entry">
@@ -74,7 +78,8 @@ fn Around(entry: Entry) -> impl IntoView {
     let to = move |index: u64| Route::Entry(entry.log, LeafIndex::new(index)).to_string();
     let index = entry.index.get();
     let older = index.checked_sub(1).map(|older| view! { <a href=to(older) rel="prev">"← older"</a> });
-    let newer = (index + 1 < entry.size.get()).then(|| view! { <a href=to(index + 1) rel="next">"newer →"</a> });
+    let newer =
+        (index + 1 < entry.size.get()).then(|| view! { <a href=to(index + 1) rel="next">"newer →"</a> });
     view! { <nav class="around" aria-label="Neighbours">{older}{newer}</nav> }
 }
 

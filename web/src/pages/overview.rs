@@ -11,7 +11,11 @@ use crate::{
     },
     route::{LogName, Route},
     time::grouped,
-    ui::{frame::TroubleView, text::{Ago, HashText}, verdict::{Mark, Verdict}},
+    ui::{
+        frame::TroubleView,
+        text::{Ago, HashText},
+        verdict::{Mark, Verdict},
+    },
 };
 
 /// Both logs; the alarm instead, when one of them forked.
@@ -103,8 +107,12 @@ fn LogBody(name: LogName, view: LogView, now: UnixMillis) -> impl IntoView {
 fn Recent(name: LogName, entries: Vec<EntryLine>) -> AnyView {
     if entries.is_empty() {
         let hint = match name {
-            LogName::Registry => "No entry yet. The first appears when a coordinator starts and logs who it is.",
-            LogName::Receipts => "No answer has been logged yet. Ask through the proxy: its receipt appears here within seconds.",
+            LogName::Registry => {
+                "No entry yet. The first appears when a coordinator starts and logs who it is."
+            }
+            LogName::Receipts => {
+                "No answer has been logged yet. Ask through the proxy: its receipt appears here within seconds."
+            }
         };
         return view! { <p class="empty" data-testid="empty">{hint}</p> }.into_any();
     }
@@ -114,7 +122,7 @@ fn Recent(name: LogName, entries: Vec<EntryLine>) -> AnyView {
                 <a class="entry-row" data-testid="entry-row" href=Route::Entry(name, entry.index).to_string()>
                     <span class="entry-index">{entry.index.to_string()}</span>
                     <span class="entry-kind">{entry.kind}</span>
-                    <span class="entry-summary">{entry.summary}</span>
+                    <span class="entry-summary" title=entry.summary.clone()>{entry.summary.clone()}</span>
                     <Mark outcome=entry.outcome compact=true/>
                 </a>
             </li>

@@ -19,8 +19,12 @@ pub fn PolicyPage(
     let chosen = move |event: leptos::ev::Event| {
         let Some(file) = chosen_file(&event) else { return };
         leptos::task::spawn_local(async move {
-            let text = browser::read(file).await.and_then(|bytes| String::from_utf8(bytes).map_err(|_| "the file is not text".to_owned()));
-            match text.and_then(|text| glassbloom_spec::policy::Policy::parse(&text).map(|_| text).map_err(|error| error.to_string())) {
+            let text = browser::read(file)
+                .await
+                .and_then(|bytes| String::from_utf8(bytes).map_err(|_| "the file is not text".to_owned()));
+            match text.and_then(|text| {
+                glassbloom_spec::policy::Policy::parse(&text).map(|_| text).map_err(|error| error.to_string())
+            }) {
                 Ok(text) => {
                     browser::keep_policy(Some(&text));
                     browser::reload();

@@ -7,7 +7,11 @@ use crate::{
     data::provider::{Provider, RECEIPTS_SCANNED, Receipts, VerdictLine},
     describe::short,
     route::Route,
-    ui::{fields::FieldList, text::{HashText, When}, verdict::Verdict},
+    ui::{
+        fields::FieldList,
+        text::{HashText, When},
+        verdict::Verdict,
+    },
 };
 
 /// A provider.
@@ -16,9 +20,24 @@ pub fn ProviderPage(
     /// What was loaded and checked.
     provider: Provider,
 ) -> impl IntoView {
-    let Provider { leaf, entry, key, fields, tier, verdicts, models, release, successor, not_after, receipts, outcome, keep: _ } = provider;
+    let Provider {
+        leaf,
+        entry,
+        key,
+        fields,
+        tier,
+        verdicts,
+        models,
+        release,
+        successor,
+        not_after,
+        receipts,
+        outcome,
+        keep: _,
+    } = provider;
     let replaced = successor.map(|route| view! { <p class="notice">"A newer attestation of this provider "<a href=route.to_string()>"replaced this one"</a>"."</p> });
-    let models = models.into_iter().map(|(name, route)| view! { <li>{linked(name, route)}</li> }).collect_view();
+    let models =
+        models.into_iter().map(|(name, route)| view! { <li>{linked(name, route)}</li> }).collect_view();
     let release = match release {
         Some((version, route)) => linked(version, Some(route)),
         None => view! { <span class="quiet">"no release in the registry names this build"</span> }.into_any(),
@@ -98,7 +117,11 @@ fn ReceiptsView(receipts: Receipts) -> AnyView {
     match receipts {
         Receipts::Unknown(cause) => view! { <p class="empty">{cause}</p> }.into_any(),
         Receipts::Counted { count, among, newest } => {
-            let among = if among == RECEIPTS_SCANNED { format!("the newest {among}") } else { format!("{among} in the log") };
+            let among = if among == RECEIPTS_SCANNED {
+                format!("the newest {among}")
+            } else {
+                format!("{among} in the log")
+            };
             let newest = newest.into_iter().map(|route| {
                 let label = match route {
                     Route::Entry(log, index) => format!("{log} #{index}"),

@@ -6,9 +6,13 @@ use wasm_bindgen::JsCast;
 
 use crate::{
     browser,
-    check::State,
+    check::{Outcome, State},
     data::verify::{Checked, MAX_FILE, check},
-    ui::{text::HashText, verdict::{StateIcon, Verdict}},
+    describe::plural,
+    ui::{
+        text::HashText,
+        verdict::{StateIcon, Verdict},
+    },
 };
 
 /// A place to drop, choose or paste a file, and what was found.
@@ -49,12 +53,16 @@ pub fn VerifyPage(
         hovering.set(true);
     };
     let pasted = move |event: leptos::ev::Event| {
-        let text = event.target().and_then(|it| it.dyn_into::<web_sys::HtmlTextAreaElement>().ok()).map(|it| it.value());
+        let text = event
+            .target()
+            .and_then(|it| it.dyn_into::<web_sys::HtmlTextAreaElement>().ok())
+            .map(|it| it.value());
         trouble.set(None);
         entry.set(None);
         file.set(text.filter(|text| !text.trim().is_empty()).map(|text| pasted_bytes(&text)));
     };
-    let checked = move || file.get().map(|file| check(&policy, &file, entry.get().as_deref(), browser::now()));
+    let checked =
+        move || file.get().map(|file| check(&policy, &file, entry.get().as_deref(), browser::now()));
     view! {
         <section class="page-head" data-testid="page-verify">
             <h1>"Verify a file"</h1>
@@ -117,10 +125,28 @@ pub fn CheckedView(
             </div>
             <p class="sentence" data-testid="verify-sentence">{outcome.why.clone()}</p>
         </section>
-        <Verdict outcome=outcome open=true/>
+        <Verdict outcome=Outcome { why: tally(&outcome), ..outcome } open=true/>
         {(!facts.is_empty()).then(|| view! { <dl class="facts stacked">{facts.into_iter().map(fact).collect_view()}</dl> })}
         {disclosed}
     }
+}
+
+/// How many checks ended how.
+fn tally(outcome: &Outcome) -> String {
+    let count = |state| outcome.steps.iter().filter(|step| step.state == state).count();
+    let parts = [
+        (State::Failed, "failed"),
+        (State::Verified, "hold"),
+        (State::NotVerifiable, "could not be made with what is at hand"),
+    ];
+    let parts = parts.map(|(state, words)| (count(state), words)).into_iter().filter(|(count, _)| *count > 0);
+    format!(
+        "{}.",
+        parts
+            .map(|(count, words)| format!("{} {words}", plural(count, "check")))
+            .collect::<Vec<_>>()
+            .join(", ")
+    )
 }
 
 /// Pasted text as the bytes of a file: hexadecimal is decoded, and a line end that was lost in copying is put back.

@@ -23,7 +23,10 @@ pub fn HexDump(
         .chunks(ROW)
         .enumerate()
         .map(|(row, chunk)| {
-            let text: String = chunk.iter().map(|byte| if (0x20..0x7f).contains(byte) { char::from(*byte) } else { '·' }).collect();
+            let text: String = chunk
+                .iter()
+                .map(|byte| if (0x20..0x7f).contains(byte) { char::from(*byte) } else { '·' })
+                .collect();
             view! {
                 <span class="hex-row">
                     <span class="hex-offset">{format!("{:04x}", row * ROW)}</span>

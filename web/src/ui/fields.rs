@@ -2,7 +2,7 @@
 
 use leptos::prelude::*;
 
-use super::{text::{HashText, When}};
+use super::text::{HashText, When};
 use crate::{
     describe::{Datum, Field, hex},
     route::Route,

@@ -2,6 +2,7 @@
 
 use leptos::prelude::*;
 
+use super::text::with_code;
 use crate::{
     data::{Trouble, site::PolicySource},
     route::Route,
@@ -67,15 +68,6 @@ pub fn Loading() -> impl IntoView {
             <p>"Reading the log and checking it…"</p>
         </section>
     }
-}
-
-/// Words with commands and addresses between backticks.
-fn with_code(text: &str) -> Vec<AnyView> {
-    let part = |(at, part): (usize, &str)| match at % 2 {
-        0 => part.to_owned().into_any(),
-        _ => view! { <code>{part.to_owned()}</code> }.into_any(),
-    };
-    text.split('`').enumerate().map(part).collect()
 }
 
 /// A page that cannot be shown.

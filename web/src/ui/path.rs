@@ -34,9 +34,23 @@ pub fn InclusionPath(
     let hashes = plural(entry.path.len(), "hash");
     let (state, words) = match (entry.path.len(), leads_to_root(&entry)) {
         (0, true) => (State::Verified, "The log has this one entry, so its hash is the root.".to_owned()),
-        (_, true) => (State::Verified, format!("With {hashes} from a tree of {} entries your browser computed the root from this entry: it is the signed one.", grouped(entry.size.get()))),
-        (0, false) => (State::NotVerifiable, "The hashes between this entry and the root could not be read.".to_owned()),
-        (_, false) => (State::Failed, format!("From this entry and {hashes} your browser computed another root than the signed one, {}: the entry or its path was changed.", short(&entry.root))),
+        (_, true) => (
+            State::Verified,
+            format!(
+                "With {hashes} from a tree of {} entries your browser computed the root from this entry: it is the signed one.",
+                grouped(entry.size.get())
+            ),
+        ),
+        (0, false) => {
+            (State::NotVerifiable, "The hashes between this entry and the root could not be read.".to_owned())
+        }
+        (_, false) => (
+            State::Failed,
+            format!(
+                "From this entry and {hashes} your browser computed another root than the signed one, {}: the entry or its path was changed.",
+                short(&entry.root)
+            ),
+        ),
     };
     view! {
         <figure class="path" data-testid="inclusion-path" data-state=state_name(state)>
@@ -104,7 +118,8 @@ fn drawing(entry: &Entry) -> String {
 /// One fork: the node on the path, and its sibling's subtree on its side.
 fn rung_svg(node: &PathNode, y: usize) -> String {
     let below = y + RUNG;
-    let (x, bend) = if node.is_left { (SPINE - REACH, SPINE - REACH / 3) } else { (SPINE + REACH, SPINE + REACH / 3) };
+    let (x, bend) =
+        if node.is_left { (SPINE - REACH, SPINE - REACH / 3) } else { (SPINE + REACH, SPINE + REACH / 3) };
     let top = y + 25;
     // A subtree is a small triangle, a single entry a square.
     let shape = if node.range.1 - node.range.0 == 1 {
@@ -112,7 +127,14 @@ fn rung_svg(node: &PathNode, y: usize) -> String {
     } else {
         format!(r#"<path class="subtree" d="M{x} {top}l9 14h-18z"/>"#)
     };
-    let inner = if y == TOP { String::new() } else { format!(r#"<g class="node"><title>{}</title><circle cx="{SPINE}" cy="{y}" r="4.500"/></g>"#, node.parent) };
+    let inner = if y == TOP {
+        String::new()
+    } else {
+        format!(
+            r#"<g class="node"><title>{}</title><circle cx="{SPINE}" cy="{y}" r="4.500"/></g>"#,
+            node.parent
+        )
+    };
     format!(
         r#"<g class="sibling"><title>{}: {}</title><path class="branch" d="M{SPINE} {y}C{bend} {y} {x} {y} {x} {top}"/>{shape}<text x="{x}" y="{}" text-anchor="middle">{}</text><text class="hex" x="{x}" y="{}" text-anchor="middle">{}</text></g>{inner}"#,
         covers(node),

@@ -73,3 +73,12 @@ pub fn Ago(
 ) -> impl IntoView {
     view! { <time datetime=time::iso(time) title=time::local(time)>{time::ago(time, now)}</time> }
 }
+
+/// Words with commands and addresses between backticks.
+pub fn with_code(text: &str) -> Vec<AnyView> {
+    let part = |(at, part): (usize, &str)| match at % 2 {
+        0 => part.to_owned().into_any(),
+        _ => view! { <code>{part.to_owned()}</code> }.into_any(),
+    };
+    text.split('`').enumerate().map(part).collect()
+}

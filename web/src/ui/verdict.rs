@@ -2,7 +2,7 @@
 
 use leptos::prelude::*;
 
-use super::bytes::HexDump;
+use super::{bytes::HexDump, text::with_code};
 use crate::check::{Outcome, State, Step, state_label, state_name};
 
 /// The three icons; each has a shape of its own.
@@ -13,10 +13,16 @@ pub fn StateIcon(
 ) -> impl IntoView {
     let shape = match state {
         State::Verified => r#"<circle cx="8" cy="8" r="7"/><path d="M4.8 8.3l2.2 2.2 4.3-4.8"/>"#,
-        State::Failed => r#"<path d="M5.1 1h5.8L15 5.100v5.8L10.900 15H5.100L1 10.900V5.100z"/><path d="M5.600 5.600l4.800 4.800M10.400 5.600l-4.800 4.800"/>"#,
-        State::NotVerifiable => r#"<circle cx="8" cy="8" r="7" stroke-dasharray="2.600 2.200"/><path d="M5 8h6"/>"#,
+        State::Failed => {
+            r#"<path d="M5.1 1h5.8L15 5.100v5.8L10.900 15H5.100L1 10.900V5.100z"/><path d="M5.600 5.600l4.800 4.800M10.400 5.600l-4.800 4.800"/>"#
+        }
+        State::NotVerifiable => {
+            r#"<circle cx="8" cy="8" r="7" stroke-dasharray="2.600 2.200"/><path d="M5 8h6"/>"#
+        }
     };
-    let svg = format!(r#"<svg viewBox="0 0 16 16" fill="none" stroke="currentColor" stroke-width="1.600" stroke-linecap="round" stroke-linejoin="round" aria-hidden="true" focusable="false">{shape}</svg>"#);
+    let svg = format!(
+        r#"<svg viewBox="0 0 16 16" fill="none" stroke="currentColor" stroke-width="1.600" stroke-linecap="round" stroke-linejoin="round" aria-hidden="true" focusable="false">{shape}</svg>"#
+    );
     view! { <span class="icon" inner_html=svg></span> }
 }
 
@@ -90,7 +96,7 @@ fn StepView(step: Step) -> impl IntoView {
             <StateIcon state=state/>
             <div>
                 <p class="step-name">{name}" "<span class="step-state">{state_label(state)}</span></p>
-                <p class="step-detail">{detail}</p>
+                <p class="step-detail">{with_code(&detail)}</p>
                 {bytes}
             </div>
         </li>

@@ -9,8 +9,8 @@ use glassbloom_spec::{
     hash::Hash,
     id::{KeyId, UnixMillis, UnixMinutes, UnixSeconds},
     leaf::{
-        Attestation, Beacon, Coordinator, Evidence, Model, ModelFile, Payload, PolicyLeaf, Price, PriceTable, Release,
-        Revocation, Verdict, attestation_nonce,
+        Attestation, Beacon, Coordinator, Evidence, Model, ModelFile, Payload, PolicyLeaf, Price, PriceTable,
+        Release, Revocation, Verdict, attestation_nonce,
     },
     merkle::{NodeId, prove_inclusion, root_of},
     note::{NoteSigner, SignedNote},
@@ -79,11 +79,24 @@ impl FakeLog {
         let leaves: Vec<Hash> = leaves(&self.entries).collect();
         let levels = 0..=leaves.len().checked_ilog2().unwrap_or(0) as u8;
         let at = |level: u8| (0..(leaves.len() >> level) as u64).map(move |index| NodeId { level, index });
-        levels.flat_map(at).map(|id| (id, root_of(leaves[(id.index as usize) << id.level..(id.index as usize + 1) << id.level].iter().copied()))).collect()
+        levels
+            .flat_map(at)
+            .map(|id| {
+                (
+                    id,
+                    root_of(
+                        leaves[(id.index as usize) << id.level..(id.index as usize + 1) << id.level]
+                            .iter()
+                            .copied(),
+                    ),
+                )
+            })
+            .collect()
     }
 
     fn proof(&self, index: usize) -> LeafProof {
-        let proof = prove_inclusion((index as u64).into(), (self.entries.len() as u64).into(), &self.nodes()).unwrap();
+        let proof = prove_inclusion((index as u64).into(), (self.entries.len() as u64).into(), &self.nodes())
+            .unwrap();
         LeafProof { leaf: self.entries[index].clone(), index: (index as u64).into(), proof }
     }
 }
@@ -105,7 +118,9 @@ impl FakeNetwork {
         Self {
             registry: FakeLog::new("registry", 1),
             receipts: FakeLog::new("receipts", 2),
-            witnesses: witnesses.map(|(at, name)| NoteSigner::ed25519_witness(name, [10 + at as u8; 32]).unwrap()).collect(),
+            witnesses: witnesses
+                .map(|(at, name)| NoteSigner::ed25519_witness(name, [10 + at as u8; 32]).unwrap())
+                .collect(),
             coordinator: key("coordinator"),
             release: key("release"),
             provider: key("provider"),
@@ -119,22 +134,36 @@ impl FakeNetwork {
         use base64::{Engine, prelude::BASE64_STANDARD};
         let mut text = String::from("# A fake network for tests\n");
         for log in [&self.registry, &self.receipts] {
-            text += &format!("log {} http://log.test/{}\n", log.signer.vkey(), log.origin.rsplit('/').next().unwrap());
+            text += &format!(
+                "log {} http://log.test/{}\n",
+                log.signer.vkey(),
+                log.origin.rsplit('/').next().unwrap()
+            );
         }
         for (name, witness) in ["oslo", "lisbon"].iter().zip(&self.witnesses) {
             text += &format!("witness {name} {}\n", witness.vkey());
         }
         let base64 = |key: &SigningKey| BASE64_STANDARD.encode(Signer::public_key(key).as_bytes());
-        text += &format!("group both 2 oslo lisbon\nquorum both\ncoordinator {}\nrelease {}\naccept self-signed\n", base64(&self.coordinator), base64(&self.release));
+        text += &format!(
+            "group both 2 oslo lisbon\nquorum both\ncoordinator {}\nrelease {}\naccept self-signed\n",
+            base64(&self.coordinator),
+            base64(&self.release)
+        );
         text
     }
 
     /// The newest checkpoint of a log, cosigned `seconds` before now by this many witnesses.
     pub(crate) fn checkpoint(&self, log: &FakeLog, seconds: u64, witnesses: usize) -> Vec<u8> {
-        let head = TreeHead { origin: log.origin.clone(), size: (log.entries.len() as u64).into(), root: root_of(leaves(&log.entries)) };
+        let head = TreeHead {
+            origin: log.origin.clone(),
+            size: (log.entries.len() as u64).into(),
+            root: root_of(leaves(&log.entries)),
+        };
         let mut signatures = vec![log.signer.sign_checkpoint(&head).unwrap()];
         let time = UnixSeconds::new(NOW.get() / 1000 - seconds);
-        signatures.extend(self.witnesses.iter().take(witnesses).map(|witness| witness.cosign(&head, time).unwrap()));
+        signatures.extend(
+            self.witnesses.iter().take(witnesses).map(|witness| witness.cosign(&head, time).unwrap()),
+        );
         SignedNote { text: head.to_string(), signatures }.encode()
     }
 
@@ -145,15 +174,35 @@ impl FakeNetwork {
             ModelFile { name: "tokenizer.json".into(), size: 48_211, sha256: Hash::of(b"tokenizer") },
         ];
         let build = Hash::of(b"build");
-        let coordinator = Coordinator { key: self.coordinator.public_key(), name: "fake coordinator".into(), build, quote: None };
+        let coordinator = Coordinator {
+            key: self.coordinator.public_key(),
+            name: "fake coordinator".into(),
+            build,
+            quote: None,
+        };
         self.registry.add(&coordinator.sign(&self.coordinator).unwrap());
-        let rules = PolicyLeaf { tiers: vec!["self-signed".into()], max_lifetime: 30 * 86_400, plaintext_api: true };
+        let rules =
+            PolicyLeaf { tiers: vec!["self-signed".into()], max_lifetime: 30 * 86_400, plaintext_api: true };
         let policy = self.registry.add(&rules.sign(&self.coordinator).unwrap());
-        let prices = PriceTable { prices: vec![Price { alias: "bloom-tiny".into(), prompt: 50_000, completion: 200_000 }] };
+        let prices = PriceTable {
+            prices: vec![Price { alias: "bloom-tiny".into(), prompt: 50_000, completion: 200_000 }],
+        };
         self.registry.add(&prices.sign(&self.coordinator).unwrap());
-        let model = Model { alias: "bloom-tiny".into(), files: files.clone(), quantisation: "bf16".into(), licence: "Apache-2.0".into(), source: "fake".into() };
+        let model = Model {
+            alias: "bloom-tiny".into(),
+            files: files.clone(),
+            quantisation: "bf16".into(),
+            licence: "Apache-2.0".into(),
+            source: "fake".into(),
+        };
         self.registry.add(&model.sign(&self.coordinator).unwrap());
-        let release = Release { version: "0.1.0".into(), build, platform: "x86_64-unknown-linux-gnu".into(), commit: "fake".into(), not_before: UnixSeconds::new(0) };
+        let release = Release {
+            version: "0.1.0".into(),
+            build,
+            platform: "x86_64-unknown-linux-gnu".into(),
+            commit: "fake".into(),
+            not_before: UnixSeconds::new(0),
+        };
         self.registry.add(&release.sign(&self.release).unwrap());
 
         let beacon = Beacon { checkpoint: self.checkpoint(&self.registry, 900, 2) };
@@ -172,13 +221,19 @@ impl FakeNetwork {
             previous: None,
         };
         self.attestation = self.registry.add(&attestation.sign(&self.provider).unwrap());
-        let verdict = Verdict { policy, attestation: self.attestation, tier: Some("self-signed".into()), reasons: Vec::new() };
+        let verdict = Verdict {
+            policy,
+            attestation: self.attestation,
+            tier: Some("self-signed".into()),
+            reasons: Vec::new(),
+        };
         self.registry.add(&verdict.sign(&self.coordinator).unwrap());
     }
 
     /// Revokes the provider's key.
     pub(crate) fn revoke(&mut self) {
-        let revocation = Revocation { key: self.provider_key(), from: 0.into(), reason: "the key leaked".into() };
+        let revocation =
+            Revocation { key: self.provider_key(), from: 0.into(), reason: "the key leaked".into() };
         self.registry.add(&revocation.sign(&self.coordinator).unwrap());
     }
 
@@ -190,7 +245,8 @@ impl FakeNetwork {
         let secret = ReceiptSecret::new(Zeroizing::new([number as u8 + 1; 32]));
         let usage = Usage { prompt: 20 + number, completion: 40 };
         let request = br#"{"model":"bloom-tiny","messages":[{"role":"user","content":"What is the capital of France?"}],"stream":true}"#;
-        let chunks: Vec<Vec<u8>> = ["The capital of France", " is Paris."].iter().map(|text| text.as_bytes().to_vec()).collect();
+        let chunks: Vec<Vec<u8>> =
+            ["The capital of France", " is Paris."].iter().map(|text| text.as_bytes().to_vec()).collect();
         let mut tree = CommitmentTree::chunks(secret.clone());
         chunks.iter().for_each(|chunk| tree.push(chunk));
         let openings = secret.usage(usage);
@@ -218,7 +274,12 @@ impl FakeNetwork {
         self.receipts.add(&statement);
         let index = self.receipts.entries.len() - 1;
         let proof = self.receipts.proof(index);
-        let proof = TlogProof { extra: None, index: proof.index, hashes: proof.proof, checkpoint: self.checkpoint(&self.receipts, 12, 2) };
+        let proof = TlogProof {
+            extra: None,
+            index: proof.index,
+            hashes: proof.proof,
+            checkpoint: self.checkpoint(&self.receipts, 12, 2),
+        };
         let record = ProviderRecord {
             checkpoint: self.checkpoint(&self.registry, 40, 2),
             attestation: self.registry.proof(5),
@@ -249,7 +310,8 @@ impl FakeNetwork {
             files.insert(format!("{base}/{name}/checkpoint"), self.checkpoint(log, 12, 2));
             let leaves: Vec<Hash> = leaves(&log.entries).collect();
             for path in tiles_for_size((log.entries.len() as u64).into()) {
-                let range = path.index() as usize * 256..path.index() as usize * 256 + usize::from(path.width());
+                let range =
+                    path.index() as usize * 256..path.index() as usize * 256 + usize::from(path.width());
                 let content = match path.level() {
                     TileLevel::Entries => encode_bundle(&log.entries[range]).unwrap(),
                     TileLevel::Hashes(0) => leaves[range].iter().flat_map(|hash| *hash.as_bytes()).collect(),
