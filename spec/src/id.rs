@@ -11,7 +11,8 @@ pub struct NotDecimal;
 
 /// Parses a decimal `u64` in its only canonical form. `[c2sp.org/tlog-checkpoint]`
 pub fn parse_decimal(text: &str) -> Result<u64, NotDecimal> {
-    let canonical = text == "0" || (!text.starts_with('0') && !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()));
+    let canonical = text == "0"
+        || (!text.starts_with('0') && !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()));
     if !canonical {
         return Err(NotDecimal);
     }

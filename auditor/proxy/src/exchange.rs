@@ -206,13 +206,13 @@ pub enum Next {
     /// A piece, opened with a key that only the verified provider and this client have.
     Chunk(Vec<u8>),
     /// The end, checked.
-    End(Box<End>),
+    End(End),
 }
 
 /// How an answer ended.
 pub enum End {
     /// With a receipt that is in the log.
-    Answered(Kept),
+    Answered(Box<Kept>),
     /// The provider refused the request; nothing is charged.
     Refused,
 }
@@ -277,7 +277,7 @@ impl Started {
         let (_, ended) = exchange.finish(provider)?;
         let (receipt, proof) = match (ended, proof) {
             (Ended::Answered(receipt), Some(proof)) => (receipt, proof),
-            (Ended::Refused, None) => return Ok(Next::End(Box::new(End::Refused))),
+            (Ended::Refused, None) => return Ok(Next::End(End::Refused)),
             (Ended::Answered(_), None) => {
                 return Err(ReceiptError::NotLogged("the relay sent no proof".to_owned()).into());
             }
@@ -305,6 +305,6 @@ impl Started {
         }
         let now = self.exchanges.clock.now();
         self.exchanges.store.keep(&bundle, provider, &logged, now).await.map_err(TrustError::from)?;
-        Ok(Next::End(Box::new(End::Answered(Kept { logged, report }))))
+        Ok(Next::End(End::Answered(Box::new(Kept { logged, report }))))
     }
 }

@@ -129,7 +129,7 @@ fn streamed(mut started: Started) -> Response {
                     }
                 }
                 Ok(Next::End(end)) => {
-                    let End::Answered(kept) = *end else {
+                    let End::Answered(kept) = end else {
                         yield Ok(sse::sse_error(&ApiError::upstream("refused", "The provider refused in mid-stream.")));
                         return;
                     };
@@ -157,7 +157,7 @@ async fn whole(mut started: Started) -> Response {
     let end = loop {
         match started.next().await {
             Ok(Next::Chunk(chunk)) => body.extend_from_slice(&chunk),
-            Ok(Next::End(end)) => break *end,
+            Ok(Next::End(end)) => break end,
             Err(error) => {
                 tracing::error!(%error, "answer refused");
                 return refuse(&(&error).into());

@@ -26,9 +26,13 @@ use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt, util::SubscriberI
 
 /// Sends tracing events to standard error: `GLASSBLOOM_LOG` (as in `env_filter`) chooses, default `info`.
 pub fn tracing_init() {
-    let filter = EnvFilter::try_from_env("GLASSBLOOM_LOG").unwrap_or_else(|_| EnvFilter::new("info,sqlx=warn,hyper=warn"));
+    let filter = EnvFilter::try_from_env("GLASSBLOOM_LOG")
+        .unwrap_or_else(|_| EnvFilter::new("info,sqlx=warn,hyper=warn"));
     // A second call in one process (tests) keeps the first subscriber.
-    let _ = tracing_subscriber::registry().with(filter).with(fmt::layer().with_writer(std::io::stderr)).try_init();
+    let _ = tracing_subscriber::registry()
+        .with(filter)
+        .with(fmt::layer().with_writer(std::io::stderr))
+        .try_init();
 }
 
 /// Fresh random bytes from the operating system.

@@ -192,7 +192,12 @@ impl LogClient {
         self.send(url.clone(), self.http.get(&url).timeout(TIMEOUT), limit).await
     }
 
-    async fn send(&self, url: String, request: reqwest::RequestBuilder, limit: usize) -> Result<Bytes, FetchError> {
+    async fn send(
+        &self,
+        url: String,
+        request: reqwest::RequestBuilder,
+        limit: usize,
+    ) -> Result<Bytes, FetchError> {
         let unreachable = |detail: String| FetchError::Unreachable { url: url.clone(), detail };
         let response = request.send().await.map_err(|error| unreachable(root_cause(&error)))?;
         let status = response.status();
