@@ -19,7 +19,8 @@ pub fn run(root: &Path, progress: &dyn Fn(&str)) -> Result<()> {
     node::clients(root, progress).context("setting up the Node clients")?;
     progress("building programs and tests (the first time takes many minutes)");
     // Programs and tests in one go, so that everything is compiled with one set of features, once.
-    let status = build::cargo(root).args(["build", "--workspace", "--bins", "--tests"]).args(FEATURES).status();
+    let status =
+        build::cargo(root).args(["build", "--workspace", "--bins", "--tests"]).args(FEATURES).status();
     ensure!(status.context("starting cargo")?.success(), "the tests could not be built; see above");
     build::explorer(root, progress)?;
     progress("running every test");
