@@ -142,7 +142,9 @@ impl Client {
 
     async fn answer(&mut self, round: &Round) -> Answer {
         if Instant::now() < self.not_before {
-            return Answer::BackingOff;
+            // An alarm holds until the witness says otherwise.
+            let ahead = self.known > round.head.size;
+            return if ahead { Answer::Ahead(self.known) } else { Answer::BackingOff };
         }
         let asked = tokio::time::timeout(self.timeout, self.ask(round)).await;
         let answer = asked.unwrap_or_else(|_| Answer::Failed(format!("no answer within {:?}", self.timeout)));
@@ -181,9 +183,7 @@ impl Client {
 
     async fn ask(&mut self, round: &Round) -> Answer {
         for _ in 0..ATTEMPTS {
-            if self.known > round.head.size {
-                return Answer::Ahead(self.known);
-            }
+            self.known = self.known.min(round.head.size);
             let proof = match self.reader.consistency(self.known, round.head.size).await {
                 Ok(proof) => proof,
                 Err(error) => return Answer::Failed(error.to_string()),
@@ -208,6 +208,9 @@ impl Client {
                         return Answer::Failed(format!("409 without a size: {:?}", start(&reply)));
                     };
                     self.known = size;
+                    if size > round.head.size {
+                        return Answer::Ahead(size);
+                    }
                 }
                 StatusCode::UNPROCESSABLE_ENTITY => {
                     self.metrics.witness_alarm(self.witness);

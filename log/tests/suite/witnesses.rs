@@ -112,6 +112,28 @@ async fn a_witness_with_a_larger_tree_stops_publication() {
 }
 
 #[tokio::test]
+async fn the_alarm_of_a_witness_outside_the_quorum_counts_and_ends() {
+    let witnesses = three().await;
+    let bench = bench(&witnesses, 2);
+    bench.create().await;
+    let log = bench.open().await.unwrap();
+    log.append(entry(0), LIMIT).await.unwrap();
+    witnesses[2].mood(Mood::Ahead(1000));
+    // The others may be faster once or twice; from the alarm on nothing more comes out.
+    let mut n = 1;
+    while log.append(entry(n), SHORT).await.is_ok() {
+        n += 1;
+        assert!(n < 100, "published in spite of the alarm");
+    }
+    let before = log.published().unwrap();
+    log.append(entry(n + 1), SHORT).await.unwrap_err();
+    assert_eq!(log.published().unwrap(), before);
+    witnesses[2].mood(Mood::Honest);
+    log.append(entry(n + 2), LIMIT).await.unwrap();
+    assert_eq!(bench.check_all(&log).await.get(), n + 3);
+}
+
+#[tokio::test]
 async fn a_restored_log_is_noticed_by_the_witnesses() {
     let witnesses = three().await;
     let first = bench(&witnesses, 2);
