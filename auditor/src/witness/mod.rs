@@ -35,7 +35,7 @@ pub struct Config {
     pub logs: Vec<VerifierKey>,
 }
 
-/// Why a checkpoint was not cosigned; [`http`] gives each its status.
+/// Why a checkpoint was not cosigned; [`Refusal::status`] gives each its status.
 #[derive(Debug, thiserror::Error)]
 pub enum Refusal {
     /// The submitter's old size is not the one cosigned last. 409, the body is the size.
