@@ -7,7 +7,7 @@ use glassbloom_spec::{
     api::{FromProvider, data},
     envelope::{self, EnvelopeError, OpenedRequest, ProviderAnswer, ProviderExchange, ReceiptFacts},
     hash::Hash,
-    id::{TreeSize, UnixMinutes},
+    id::{LeafIndex, TreeSize, UnixMinutes},
     verify::VerifiedProvider,
 };
 use tokio::sync::mpsc;
@@ -25,6 +25,8 @@ use crate::{
 /// What answering needs, fixed for a session.
 pub(crate) struct Answering {
     pub(crate) attestation: Hash,
+    /// Where the attestation stands in the registry.
+    pub(crate) index: LeafIndex,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) engine: Arc<dyn Engine>,
     /// Names the build in answers.
@@ -79,6 +81,10 @@ impl Answering {
             let key = Arc::clone(&self.identity.sealing);
             envelope::open(key, &self.identity.key_config, self.attestation, sealed)?
         };
+        if !self.identity.is_first(exchange.encapsulated_key()) {
+            let message = "the same sealed request was opened before".to_owned();
+            return Err(Stop::Failed { code: "replayed", message });
+        }
         let OpenedRequest { body, registry, .. } = request;
         let body = Zeroizing::new(body);
         let prepared = self.check_registry(registry).and_then(|()| Prepared::parse(&body, self.meta()));
@@ -158,9 +164,11 @@ impl Answering {
         reply.tell(FromProvider::Completed { id: reply.id, receipt: receipt.bytes().to_vec(), usage }).await
     }
 
-    /// Refuses a client that was shown another registry than this provider was.
+    /// Refuses a client that was shown another registry than this provider was. What it relied on is repeated in the
+    /// receipt, so it must at least be able to hold the attestation.
     fn check_registry(&self, (size, root): (TreeSize, Hash)) -> Result<(), Refusal> {
         match self.registry {
+            _ if size.get() <= self.index.get() => Err(Refusal::registry_too_small(size)),
             Some((seen, seen_root)) if seen == size && seen_root != root => {
                 Err(Refusal::other_registry(size))
             }
@@ -170,7 +178,7 @@ impl Answering {
 
     fn meta(&self) -> Meta {
         Meta {
-            id: u128::from_be_bytes(random()).to_string(),
+            id: format!("{:032x}", u128::from_be_bytes(random())),
             created: self.clock.now().seconds(),
             fingerprint: self.fingerprint.clone(),
         }

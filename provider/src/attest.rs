@@ -1,6 +1,11 @@
 //! The attestation: this process's keys, bound to a witnessed checkpoint of the registry.
 
-use std::{fs, io, path::Path, sync::Arc};
+use std::{
+    collections::HashSet,
+    fs, io,
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use glassbloom_service::durable;
 use glassbloom_spec::{
@@ -29,6 +34,8 @@ pub struct Identity {
     pub sealing: Arc<EcdhSecret>,
     /// The sealing key as it is published.
     pub key_config: KeyConfig,
+    /// The requests that were opened, by their encapsulated keys; ends with the sealing key, so it need not be kept.
+    opened: Mutex<HashSet<Hash>>,
 }
 
 impl Identity {
@@ -39,7 +46,14 @@ impl Identity {
     pub fn new(signing: SigningKey) -> Result<Self, BadKey> {
         let sealing = keys::fresh_sealing_key();
         let key_config = KeyConfig::new(KEY_NUMBER, PublicKey::from_sec1(&sealing.public_key())?);
-        Ok(Self { signing, sealing: Arc::new(sealing), key_config })
+        Ok(Self { signing, sealing: Arc::new(sealing), key_config, opened: Mutex::default() })
+    }
+
+    /// Whether a request with this encapsulated key comes for the first time, as each must: a relay that sends one again
+    /// would have it charged twice, and learn by how much the token counts differ. See `spec/receipt.md`.
+    pub fn is_first(&self, encapsulated_key: &[u8]) -> bool {
+        let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
+        opened.insert(Hash::of(encapsulated_key))
     }
 
     /// Signs an attestation that was demonstrably made after the checkpoint was witnessed.

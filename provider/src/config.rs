@@ -52,7 +52,10 @@ impl ConfigFile {
     /// # Errors
     /// When it is not there or not as this version writes it.
     pub fn read(data: &Path) -> Result<Self, ConfigError> {
-        let path = data.join(FILE_NAME);
+        Self::read_from(data.join(FILE_NAME))
+    }
+
+    fn read_from(path: PathBuf) -> Result<Self, ConfigError> {
         let text =
             fs::read_to_string(&path).map_err(|error| ConfigError::Read { path: path.clone(), error })?;
         toml::from_str(&text).map_err(|error| ConfigError::Toml { path, error: Box::new(error) })
@@ -152,6 +155,14 @@ impl Config {
         Self::check(ConfigFile::read(data)?, data)
     }
 
+    /// Reads and checks a configuration file that lies elsewhere; relative paths in it still start at `data`.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn load_from(file: &Path, data: &Path) -> Result<Self, ConfigError> {
+        Self::check(ConfigFile::read_from(file.to_path_buf())?, data)
+    }
+
     /// Checks a configuration whose relative paths start at `data`.
     ///
     /// # Errors
@@ -188,6 +199,13 @@ impl Config {
             return Err(ConfigError::TokenInClear(config.coordinator.to_string()));
         }
         Ok(config)
+    }
+}
+
+impl Config {
+    /// The coordinator's address as attestations name it: without a slash at the end.
+    pub fn endpoint(&self) -> &str {
+        self.coordinator.as_str().trim_end_matches('/')
     }
 }
 

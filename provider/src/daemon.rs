@@ -108,6 +108,11 @@ impl Daemon {
                     self.reporter.set(State::Disconnected, why);
                     attested = Some(current);
                 }
+                Ended::Rejected(why) => {
+                    tracing::error!(why, "not serving; trying again");
+                    self.reporter.set(State::Refused, why);
+                    attested = Some(current);
+                }
                 // The next attempt attests anew: what was missing, such as a release, may be in the registry by then,
                 // and a verdict is about one attestation.
                 Ended::Refused(why) => {
@@ -125,7 +130,7 @@ impl Daemon {
         let checkpoint = self.registry.latest(&self.config.policy, self.clock.now()).await?;
         let claims = Claims {
             build: self.build,
-            endpoint: self.config.coordinator.as_str().trim_end_matches('/').to_owned(),
+            endpoint: self.config.endpoint().to_owned(),
             models: self.loaded.iter().map(|model| model.digest).collect(),
             previous: attest::previous(&self.config.data)?,
         };

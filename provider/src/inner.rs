@@ -102,6 +102,14 @@ impl Refusal {
         Self { status: 409, body: padded(&Error::invalid_request("", "registry_fork", message)) }
     }
 
+    /// The client relies on a registry from before this provider's attestation.
+    pub fn registry_too_small(size: TreeSize) -> Self {
+        let message = format!(
+            "A registry of size {size} does not hold this provider's attestation; fetch its record again."
+        );
+        Error::invalid_request("", "registry_too_small", message).into()
+    }
+
     /// What the engine says of the request, if the request is at fault.
     pub fn of_engine(error: &EngineError) -> Option<Self> {
         Some(match error {

@@ -38,8 +38,10 @@ use crate::{
 pub(crate) enum Ended {
     /// The connection did not come about, or broke.
     Lost(String),
-    /// The coordinator or this provider's own checks do not allow it to serve.
+    /// The coordinator judged the attestation and does not allow it to serve.
     Refused(String),
+    /// Not allowed to serve either, for a reason that another attestation does not change.
+    Rejected(String),
     /// The attestation is past half its life.
     Renew,
     /// The daemon is asked to stop.
@@ -52,13 +54,14 @@ type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 pub(crate) async fn run(daemon: &mut Daemon, attested: &Attested, shutdown: &Shutdown) -> (Ended, bool) {
     let greeted = async {
         let mut socket = connect(&daemon.config).await?;
-        let (answering, index) = greet(daemon, attested, &mut socket).await?;
-        Ok::<_, Ended>((socket, answering, index))
+        let answering = greet(daemon, attested, &mut socket).await?;
+        Ok::<_, Ended>((socket, answering))
     };
     match shutdown.unless_requested(greeted).await {
         None => (Ended::Stopped, false),
         Some(Err(ended)) => (ended, false),
-        Some(Ok((socket, answering, index))) => {
+        Some(Ok((socket, answering))) => {
+            let index = answering.index;
             daemon.reporter.connected(AttestationStatus { leaf: attested.leaf, index });
             tracing::info!(attestation = %attested.leaf, index = index.get(), "connected; requests come in");
             (serve(daemon, attested, socket, answering, shutdown).await, true)
@@ -68,18 +71,18 @@ pub(crate) async fn run(daemon: &mut Daemon, attested: &Attested, shutdown: &Shu
 
 async fn connect(config: &Config) -> Result<Socket, Ended> {
     let lost =
-        |why: String| Ended::Lost(format!("{}: {why}; is the coordinator running?", config.coordinator));
+        |why: String| Ended::Lost(format!("{}: {why}; is the coordinator running?", config.endpoint()));
     // Installs the TLS provider that a wss address needs.
     http_client();
-    let request = request(config).map_err(Ended::Refused)?;
+    let request = request(config).map_err(Ended::Rejected)?;
     let limits =
         WebSocketConfig::default().max_message_size(Some(MAX_MESSAGE)).max_frame_size(Some(MAX_MESSAGE));
     match timeout(CONNECT_TIMEOUT, connect_async_with_config(request, Some(limits), true)).await {
         Err(_) => Err(lost("no answer".to_owned())),
         Ok(Err(tungstenite::Error::Http(response))) if matches!(response.status().as_u16(), 401 | 403) => {
-            Err(Ended::Refused(format!(
+            Err(Ended::Rejected(format!(
                 "{} does not accept this provider's token; ask its operator for a new one",
-                config.coordinator
+                config.endpoint()
             )))
         }
         Ok(Err(error)) => Err(lost(error.to_string())),
@@ -88,7 +91,7 @@ async fn connect(config: &Config) -> Result<Socket, Ended> {
 }
 
 fn request(config: &Config) -> Result<Request, String> {
-    let base = config.coordinator.as_str().trim_end_matches('/');
+    let base = config.endpoint();
     let url = match base.strip_prefix("https://") {
         Some(rest) => format!("wss://{rest}{}", path::SESSION),
         None => format!("ws://{}{}", base.trim_start_matches("http://"), path::SESSION),
@@ -102,11 +105,7 @@ fn request(config: &Config) -> Result<Request, String> {
 }
 
 /// Says hello and verifies the welcome.
-async fn greet(
-    daemon: &mut Daemon,
-    attested: &Attested,
-    socket: &mut Socket,
-) -> Result<(Answering, glassbloom_spec::id::LeafIndex), Ended> {
+async fn greet(daemon: &mut Daemon, attested: &Attested, socket: &mut Socket) -> Result<Answering, Ended> {
     let hello = FromProvider::Hello {
         attestation: attested.statement.bytes().to_vec(),
         capacity: daemon.config.capacity,
@@ -142,13 +141,14 @@ async fn greet(
     .await;
     let admission = admitted.map_err(|error| match error {
         AdmissionError::Registry(RegistryError::Fetch(error)) => Ended::Lost(error.to_string()),
-        error => Ended::Refused(error.to_string()),
+        error => Ended::Rejected(error.to_string()),
     })?;
     // The attestation is in the registry from here on, so the next one continues the chain from it.
     attest::remember(&daemon.config.data, attested.leaf)
-        .map_err(|error| Ended::Refused(error.to_string()))?;
+        .map_err(|error| Ended::Rejected(error.to_string()))?;
     let answering = Answering {
         attestation: attested.leaf,
+        index: admission.index,
         clock: Arc::clone(&daemon.clock),
         engine: Arc::clone(&daemon.engine),
         fingerprint: format!("fp_{:.12}", daemon.build.to_string()),
@@ -156,7 +156,7 @@ async fn greet(
         models: admission.models,
         registry: daemon.registry.stored().map(|stored| (stored.size(), stored.root())),
     };
-    Ok((answering, admission.index))
+    Ok(answering)
 }
 
 async fn serve(
@@ -193,6 +193,9 @@ async fn read(
     heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let (mut heard, mut leaving): (Instant, Option<(Ended, Instant)>) = (Instant::now(), None);
     loop {
+        if leaving.is_none() && daemon.clock.now().seconds() >= attested.renew_at {
+            leaving = Some((Ended::Renew, Instant::now() + RENEW_GRACE));
+        }
         if leaving.as_ref().is_some_and(|(_, deadline)| desk.is_idle() || Instant::now() >= *deadline) {
             return leaving.take().expect("looked at above").0;
         }
@@ -201,7 +204,7 @@ async fn read(
             message = incoming.next() => {
                 heard = Instant::now();
                 match message {
-                    Some(Ok(Message::Binary(bytes))) => desk.request(&bytes, leaving.is_some()),
+                    Some(Ok(Message::Binary(bytes))) => desk.request(&bytes, is_closing(leaving.as_ref())),
                     Some(Ok(Message::Text(text))) => match parse(&text) {
                         Ok(ToProvider::Cancel { id }) => desk.cancel(id),
                         Ok(ToProvider::Refused { code, message }) => return Ended::Refused(format!("{message} ({code})")),
@@ -224,9 +227,6 @@ async fn read(
                 if !desk.heartbeat() {
                     return Ended::Lost("the coordinator does not take what it is sent".to_owned());
                 }
-                if leaving.is_none() && daemon.clock.now().seconds() >= attested.renew_at {
-                    leaving = Some((Ended::Renew, Instant::now() + RENEW_GRACE));
-                }
             }
             () = shutdown.requested(), if !matches!(leaving, Some((Ended::Stopped, _))) => {
                 leaving = Some((Ended::Stopped, Instant::now() + STOP_GRACE));
@@ -234,6 +234,14 @@ async fn read(
             () = until(deadline) => {}
         }
     }
+}
+
+/// Whether new requests are refused. A renewal waits for a moment without requests, and refuses some only when there was
+/// none for long; the attestation still holds as long again as it was used.
+fn is_closing(leaving: Option<&(Ended, Instant)>) -> bool {
+    leaving.is_some_and(|(ended, deadline)| {
+        matches!(ended, Ended::Stopped) || *deadline - Instant::now() < LAST_ANSWERS
+    })
 }
 
 async fn until(deadline: Option<Instant>) {
@@ -384,7 +392,9 @@ const HEARTBEAT: Duration = Duration::from_secs(10);
 /// Three missed answers to our pings.
 const SILENCE: Duration = Duration::from_secs(35);
 const STOP_GRACE: Duration = Duration::from_secs(5);
-const RENEW_GRACE: Duration = Duration::from_secs(60);
+const RENEW_GRACE: Duration = Duration::from_secs(60 * 60);
+/// Before a forced renewal, for the answers under way.
+const LAST_ANSWERS: Duration = Duration::from_secs(60);
 const GOODBYE_TIMEOUT: Duration = Duration::from_secs(1);
 const OUTBOX: usize = 256;
 /// Larger than a sealed request or the records of many models.

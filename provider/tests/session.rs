@@ -32,6 +32,11 @@ use glassbloom_spec::{
     openai::{ChatRequest, SseParser},
     receipt::{Finish, SealedBy, VerifiedReceipt},
     record::ProviderRecord,
+    seal::{
+        Padding,
+        bhttp::{self, Request},
+        seal_request,
+    },
     statement::Statement,
     verify::{Continuity, Known, Report, RevocationState, VerifiedProvider},
 };
@@ -327,6 +332,20 @@ async fn what_is_wrong_with_a_request_is_said_inside_the_seal() {
 }
 
 #[tokio::test]
+async fn a_request_that_comes_twice_is_answered_once() {
+    let provider = Provider::start(EchoEngine::new(ALIAS), 4).await;
+    let (mut session, _, verified) = provider.admitted().await;
+    let (sealed, mut exchange) = seal(&verified, &chat("x", true));
+    session.request(1, &sealed).await;
+    let (answer, _) = open(&mut session, 1, &mut exchange).await;
+    assert_eq!(answer.status, 200);
+    session.request(2, &sealed).await;
+    let Some(Sent::Text(end)) = session.next().await else { panic!("nothing may be answered") };
+    assert_eq!(failure(&end), (2, "replayed"));
+    provider.stop().await;
+}
+
+#[tokio::test]
 async fn what_was_sealed_to_another_attestation_or_altered_is_refused() {
     let provider = Provider::start(EchoEngine::new(ALIAS), 4).await;
     let (mut session, record, verified) = provider.admitted().await;
@@ -405,6 +424,54 @@ async fn a_lost_session_comes_back_with_the_same_attestation() {
     let (renewed, ..) = session.hello().await;
     let renewed = Attestation::of(&Statement::parse(&renewed).unwrap()).unwrap();
     assert_eq!(renewed.previous, Some(glassbloom_spec::hash::Hash::leaf(&attestation)));
+    provider.stop().await;
+}
+
+#[tokio::test]
+async fn an_attestation_is_renewed_when_no_request_is_under_way() {
+    let (provider, mut session, verified, mut asked) = played(4).await;
+    let (sealed, mut exchange) = seal(&verified, &chat("x", true));
+    session.request(1, &sealed).await;
+    let one = asked.recv().await.unwrap();
+    one.events.send(Event::Started { prompt_tokens: 1 }).await.unwrap();
+    provider.network.clock.advance_millis(7 * 60 * 60 * 1000);
+    // Any message makes it look at the clock; the answer under way ends, and another one is still taken.
+    session.tell(&ToProvider::Cancel { id: 99 }).await;
+    let (sealed, mut another) = seal(&verified, &chat("y", true));
+    session.request(2, &sealed).await;
+    let two = asked.recv().await.unwrap();
+    let done = Event::Done { finish: engine::Finish::Stop, prompt_tokens: 1, completion_tokens: 0 };
+    one.events.send(done.clone()).await.unwrap();
+    assert!(matches!(open(&mut session, 1, &mut exchange).await.1, FromProvider::Completed { .. }));
+    two.events.send(done).await.unwrap();
+    assert!(matches!(open(&mut session, 2, &mut another).await.1, FromProvider::Completed { .. }));
+    assert!(session.next().await.is_none(), "it leaves by itself");
+    let (attestation, ..) = provider.network.accept().await.hello().await;
+    let attestation = Attestation::of(&Statement::parse(&attestation).unwrap()).unwrap();
+    assert_eq!(attestation.previous, Some(verified.attestation_hash()));
+    provider.stop().await;
+}
+
+#[tokio::test]
+async fn a_registry_from_before_the_attestation_cannot_be_relied_on() {
+    let provider = Provider::start(EchoEngine::new(ALIAS), 4).await;
+    let (mut session, record, verified) = provider.admitted().await;
+    let root = verified.registry().1;
+    let mut inner = Request::post_json(envelope::INNER_PATH, chat("x", true).into_bytes());
+    for (name, value) in [
+        ("glassbloom-attestation", verified.attestation_hash().to_string()),
+        ("glassbloom-registry", format!("{} {root}", record.attestation.index)),
+        ("glassbloom-attempt", "1".to_owned()),
+        ("glassbloom-sealed-by", "user".to_owned()),
+    ] {
+        inner.headers = inner.headers.with(name, &value).unwrap();
+    }
+    let config = &verified.attestation().key_config;
+    let (sealed, mut reader) = seal_request(config, &inner, Padding::default(), &random()).unwrap();
+    session.request(1, &sealed).await;
+    let Some(Sent::Data(1, head)) = session.next().await else { panic!("no head") };
+    let head = reader.push(&head).unwrap();
+    assert!(matches!(head[..], [bhttp::Event::Head { status: 400, .. }]), "{head:?}");
     provider.stop().await;
 }
 

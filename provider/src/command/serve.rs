@@ -12,15 +12,20 @@ pub struct Serve {
     /// The data folder that `init` made
     #[arg(long, value_name = "DIR")]
     data: PathBuf,
+    /// Another configuration file than provider.toml in the data folder
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
 }
 
 impl Serve {
     #[cfg(not(feature = "mlx"))]
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
         // No fallback: an answer that no model gave must not carry a receipt.
+        let Self { data, config } = self;
+        let file = config.unwrap_or_else(|| data.join(crate::config::FILE_NAME));
         anyhow::bail!(
             "this build has no engine, so {} cannot be served; run `cargo up`, or build with --features mlx",
-            self.data.display()
+            file.display()
         )
     }
 
@@ -28,7 +33,12 @@ impl Serve {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
         use glassbloom_service::SystemClock;
 
-        let config = crate::config::Config::load(&self.data)?;
+        use crate::config::Config;
+
+        let config = match &self.config {
+            Some(file) => Config::load_from(file, &self.data)?,
+            None => Config::load(&self.data)?,
+        };
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         runtime.block_on(async {
             let shutdown = glassbloom_service::on_signals();
