@@ -297,7 +297,7 @@ fn times_step(
 }
 
 /// How far the clocks of providers and witnesses may be apart, in minutes.
-const CLOCK_SLACK: u64 = 5;
+const CLOCK_SLACK: u64 = crate::verify::CLOCK_SLACK / 60;
 
 /// Minutes since 1970 as `2026-11-20 17:23`.
 pub fn utc(minutes: u64) -> String {

@@ -458,7 +458,13 @@ impl Policy {
         );
         report.verified("witness quorum", format!("cosigned by {}", names(&checkpoint)));
 
-        let age = known.now.seconds().get().saturating_sub(checkpoint.cosigned_at().get());
+        let (now, signed) = (known.now.seconds().get(), checkpoint.cosigned_at().get());
+        if signed > now.saturating_add(CLOCK_SLACK) {
+            let detail =
+                format!("witnesses signed it {} s after the time of this clock: set the clock", signed - now);
+            return Err(report.fail("checkpoint fresh", detail));
+        }
+        let age = now.saturating_sub(signed);
         if age > self.checkpoint_age() {
             return Err(report.fail(
                 "checkpoint fresh",
@@ -561,6 +567,9 @@ impl Leaves {
         })
     }
 }
+
+/// How far the clocks of witnesses and their readers may be apart, in seconds.
+pub(crate) const CLOCK_SLACK: u64 = 300;
 
 /// Proves a leaf under the checkpoint and parses it.
 pub fn included(checkpoint: &Checkpoint, leaf: &LeafProof) -> Result<Statement, String> {

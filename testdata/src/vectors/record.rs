@@ -215,6 +215,11 @@ fn edited(world: &World, good: &ProviderRecord) -> Vec<(&'static str, &'static s
             edit(&|it| it.checkpoint = world.checkpoint(REGISTRY, 6, NOW)),
         ),
         (
+            "checkpoint_from_the_future",
+            "checkpoint-fresh",
+            edit(&|it| it.checkpoint = world.checkpoint(REGISTRY, size, NOW + 361)),
+        ),
+        (
             "checkpoint_stale",
             "checkpoint-fresh",
             edit(&|it| it.checkpoint = world.checkpoint(REGISTRY, size, NOW - 3600)),
