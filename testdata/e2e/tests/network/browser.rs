@@ -114,9 +114,10 @@ impl Driver {
         });
         // It must not wait for a reader, should it say more.
         std::thread::spawn(move || lines.for_each(drop));
-        let driver = Self { child, url: String::new() };
+        let mut driver = Self { child, url: String::new() };
         let port = port.context("chromedriver names no port")?;
-        Ok(Self { url: format!("http://127.0.0.1:{port}"), ..driver })
+        driver.url = format!("http://127.0.0.1:{port}");
+        Ok(driver)
     }
 }
 

@@ -137,7 +137,10 @@ pub(crate) async fn published(plan: &Plan, log: &str) -> Result<(Checkpoint, Vec
     let checkpoint = policy.open(Some(&origin), &note).context("the checkpoint does not open")?;
     let entries = client.entries(0..checkpoint.size().get(), checkpoint.size()).await?;
     let leaves: Vec<Hash> = entries.iter().map(|entry| Hash::leaf(entry)).collect();
-    ensure!(root_of(&leaves) == checkpoint.root(), "the entries of {log} do not lead to its root");
+    ensure!(
+        root_of(leaves.iter().copied()) == checkpoint.root(),
+        "the entries of {log} do not lead to its root"
+    );
     Ok((checkpoint, leaves))
 }
 
