@@ -97,10 +97,16 @@ impl Exchanges {
     ///
     /// A provider that fails before that is passed over: the request is sealed anew to the next.
     pub async fn start(&self, request: &ChatRequest, body: &[u8]) -> Result<Started, ExchangeError> {
-        let mut attempt = 0;
+        let (mut attempt, mut last) = (0, None);
         loop {
-            let providers = self.trust.providers(&request.model).await?;
-            let mut last = None;
+            let providers = match (self.trust.providers(&request.model).await, last.take()) {
+                // Nobody is left to try: what went wrong with those who were there says more.
+                (Err(TrustError::Upstream(_)), Some(failed)) => return Err(failed),
+                (providers, failed) => {
+                    last = failed;
+                    providers?
+                }
+            };
             for trusted in providers.iter() {
                 attempt += 1;
                 match self.attempt(trusted, request, body, attempt).await {
