@@ -46,8 +46,9 @@ impl FakeEngine {
         self.started.send_modify(|count| *count += 1);
         let mut hold = self.hold.subscribe();
         let told = async {
-            events.send(Event::Started { prompt_tokens: 3 }).await.ok()?;
+            // Before all events: the first of them begins the answer.
             hold.wait_for(|hold| *hold != Hold::AtTheStart).await.ok()?;
+            events.send(Event::Started { prompt_tokens: 3 }).await.ok()?;
             for (at, piece) in ANSWER.into_iter().enumerate() {
                 if at == 1 {
                     hold.wait_for(|hold| *hold == Hold::Nowhere).await.ok()?;
