@@ -162,8 +162,8 @@ impl Steps {
         match done.and_then(|done| done) {
             Ok(()) => eprintln!("{name}: ok, {:.1} s", start.elapsed().as_secs_f64()),
             Err(error) => {
-                eprintln!("{name}: FAILED: {error:?}");
-                self.0.push(format!("{name}: {error:?}"));
+                eprintln!("{name}: FAILED: {error:#}");
+                self.0.push(format!("{name}: {error:#}"));
             }
         }
     }

@@ -47,19 +47,26 @@ pub(crate) struct Ended {
     pub(crate) error: Option<String>,
 }
 
+/// A question with a short answer that is known.
+pub(crate) async fn ask(plan: &Plan) -> Result<Answering> {
+    let messages = json!([{"role": "user", "content": "What is the capital of France?"}]);
+    begin(plan, &json!({"model": MODEL, "messages": messages, "stream": true, "temperature": 0})).await
+}
+
+/// A question with a long answer, because the model is made to ramble.
+pub(crate) async fn ask_at_length(plan: &Plan) -> Result<Answering> {
+    let messages = json!([{"role": "user", "content": "Count from 1 to 90."}]);
+    let ramble =
+        json!({"model": MODEL, "messages": messages, "stream": true, "temperature": 2, "max_tokens": 1500});
+    begin(plan, &ramble).await
+}
+
 /// Asks through the proxy; gives the answer once its first piece of text is there.
-pub(crate) async fn ask(plan: &Plan, question: &str) -> Result<Answering> {
-    let body = json!({
-        "model": MODEL,
-        "messages": [{"role": "user", "content": question}],
-        "stream": true,
-        "max_tokens": 1500,
-        "temperature": 0,
-    });
+async fn begin(plan: &Plan, body: &Value) -> Result<Answering> {
     let request = http_client()
         .post(format!("{}/v1/chat/completions", plan.url(Part::Proxy)))
         .bearer_auth(plan.api_key()?)
-        .json(&body);
+        .json(body);
     let response = request.send().await.context("the proxy does not answer")?;
     if !response.status().is_success() {
         bail!("refused with {}: {}", response.status(), response.text().await.unwrap_or_default());
@@ -99,6 +106,11 @@ impl Answering {
         Ok(true)
     }
 
+    /// The text so far.
+    pub(crate) fn text(&self) -> &str {
+        &self.so_far.text
+    }
+
     /// Reads to the end, which either is whole, with a receipt, or says that it is not.
     pub(crate) async fn rest(mut self) -> Result<Ended> {
         while self.more().await? {}
@@ -113,7 +125,7 @@ impl Answering {
 pub(crate) async fn answered_within(plan: &Plan, limit: Duration) -> Result<(Receipt, Duration)> {
     let start = Instant::now();
     loop {
-        let attempt = async { ask(plan, "What is the capital of France?").await?.rest().await };
+        let attempt = async { ask(plan).await?.rest().await };
         let why = match tokio::time::timeout(limit, attempt).await.context("no end")? {
             Ok(Ended { text, receipt: Some(receipt), .. }) => {
                 ensure!(text.contains("Paris"), "answered {text:?}");

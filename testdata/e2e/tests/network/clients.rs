@@ -120,9 +120,9 @@ async fn llm(plan: &Plan, home: &Path) -> Result<()> {
     );
     std::fs::write(home.join("extra-openai-models.yaml"), model)?;
     std::fs::write(home.join("keys.json"), serde_json::json!({"glassbloom": plan.api_key()?}).to_string())?;
-    for stream in ["--stream", "--no-stream"] {
+    for how in [&[][..], &["--no-stream"]] {
         let mut llm = Command::new(python.with_file_name("llm"));
-        llm.env("LLM_USER_PATH", home).args(["--model", "bloom", stream, "What is the capital of France?"]);
+        llm.env("LLM_USER_PATH", home).args(["--model", "bloom", "What is the capital of France?"]).args(how);
         run(llm).await?.expect(0)?.says("Paris")?;
     }
     Ok(())

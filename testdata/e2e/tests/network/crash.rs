@@ -8,11 +8,13 @@ use tokio::{task::block_in_place, time::timeout};
 
 use crate::{
     bed::{Bed, audit, run},
-    chat::{Receipt, answered_within, ask, nothing_lost},
+    chat::{Receipt, answered_within, ask, ask_at_length, nothing_lost},
 };
 
 /// How often each part is killed.
 const ROUNDS: usize = 2;
+/// Requests in flight besides the one that is cut.
+const LOAD: usize = 4;
 /// A killed part's stream ends, and the network works again, within this.
 const LIMIT: Duration = Duration::from_secs(45);
 
@@ -36,7 +38,7 @@ async fn killed(part: Part) {
     let mut acknowledged = Vec::new();
     for round in 1..=ROUNDS {
         if let Err(error) = one_round(&mut bed, part, &mut acknowledged).await {
-            panic!("round {round}: {error:?}\nthe {} said:\n{}", part.name(), bed.network.tail(part));
+            panic!("round {round}: {error:#}\nthe {} said:\n{}", part.name(), bed.network.tail(part));
         }
     }
 }
@@ -46,19 +48,28 @@ async fn one_round(bed: &mut Bed, part: Part, acknowledged: &mut Vec<Receipt>) -
     acknowledged.push(before);
     audit(bed.plan()).await?.expect(0).context("before the kill")?;
 
-    let answering = ask(bed.plan(), "Count from 1 to 90.").await.context("the request that is cut")?;
+    let answering = ask_at_length(bed.plan()).await.context("the request that is cut")?;
+    let load = (0..LOAD).map(|_| tokio::spawn(once(bed.plan().clone()))).collect::<Vec<_>>();
+    let at_the_kill = answering.text().len();
     block_in_place(|| bed.network.kill(part))?;
-    // The answer may be waiting for the part to come back.
+    // Answers may be waiting for the part to come back.
     let rest = tokio::spawn(answering.rest());
     block_in_place(|| bed.network.spawn(part)).context("starting it again")?;
     let ended =
         timeout(LIMIT, rest).await.context("the cut stream does not end")??.context("the cut stream")?;
     acknowledged.extend(ended.receipt);
+    let mut whole = 0;
+    for one in load {
+        let ended = timeout(LIMIT, one).await.context("another request does not end")??;
+        let receipt = ended.context("another request")?;
+        whole += usize::from(receipt.is_some());
+        acknowledged.extend(receipt);
+    }
 
     let (after, took) = answered_within(bed.plan(), LIMIT).await.context("after the restart")?;
     acknowledged.push(after);
     eprintln!(
-        "{}: cut after {} bytes, ended with {:?}; answered again after {:.1} s",
+        "{}: killed after {at_the_kill} bytes of {}, which ended with {:?}; {whole} of {LOAD} others answered; works again after {:.1} s",
         part.name(),
         ended.text.len(),
         ended.error.as_deref().unwrap_or("[DONE]"),
@@ -68,6 +79,12 @@ async fn one_round(bed: &mut Bed, part: Part, acknowledged: &mut Vec<Receipt>) -
     fsck(bed.plan()).await?;
     audit(bed.plan()).await?.expect(0)?;
     Ok(())
+}
+
+/// One more request at the time of the kill: it may be refused, cut or answered, but nothing in between.
+async fn once(plan: Plan) -> Result<Option<Receipt>> {
+    let Ok(answering) = ask(&plan).await else { return Ok(None) };
+    Ok(answering.rest().await?.receipt)
 }
 
 async fn fsck(plan: &Plan) -> Result<()> {
