@@ -40,7 +40,7 @@ pub(crate) async fn chat(
     if !app.config.api.plaintext {
         return Err(ApiError::PlaintextOff);
     }
-    let body = body.map_err(body_error)?;
+    let body = body.map_err(|error| body_error(&error))?;
     let request = ChatRequest::parse(&body).map_err(ApiError::Openai)?;
     let order = Order {
         account: account.id,

@@ -38,7 +38,7 @@ pub(crate) async fn relay(
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, ApiError> {
-    let body = body.map_err(body_error)?;
+    let body = body.map_err(|error| body_error(&error))?;
     if headers.get(header::CONTENT_TYPE).is_none_or(|value| value != MEDIA_SEALED_REQUEST) {
         return Err(ApiError::UnsupportedMediaType);
     }
@@ -105,7 +105,7 @@ pub(crate) async fn begin(
 }
 
 /// A body that did not arrive whole.
-pub(crate) fn body_error(error: BytesRejection) -> ApiError {
+pub(crate) fn body_error(error: &BytesRejection) -> ApiError {
     match error.status() {
         axum::http::StatusCode::PAYLOAD_TOO_LARGE => ApiError::BodyTooLarge,
         _ => ApiError::BadRequest(error.body_text()),

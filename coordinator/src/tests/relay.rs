@@ -149,7 +149,7 @@ async fn a_provider_that_dies_is_an_error_before_and_after_the_first_byte() {
     let verified = net.verified().await;
     let attestation = verified.attestation_hash();
     let early = tokio::spawn(net.sealed_request(attestation, sealed(&verified).0).send());
-    let (_, ..) = provider.request().await;
+    provider.request().await;
     let late = tokio::spawn(net.sealed_request(attestation, sealed(&verified).0).send());
     let (id, _, opened) = provider.request().await;
     provider.begin(id, opened, "text/plain").await;
