@@ -174,7 +174,7 @@ async fn leaves_in_each_others_places_are_refused() {
         let mut swapped = honest.clone();
         swapped.prices = leaf(&net.registry(), honest.policy.index, size).await;
         swapped.checkpoint = net.checkpoint("registry").await.note_bytes().to_vec();
-        refused(&net, &evil, swapped, "").await;
+        refused(&net, &evil, swapped, "signatures: ").await;
 
         // A release by a key that no policy names.
         let nobody = SigningKey::from_seed(b"nobody");

@@ -7,7 +7,7 @@ use glassbloom_auditor::rules;
 use glassbloom_log::fsck::{self, Source};
 use glassbloom_service::{ExitCode, LogClient};
 use glassbloom_spec::{
-    api::Providers,
+    api::{Providers, frame::Frame},
     curve::SigningKey,
     hash::Hash,
     id::UnixSeconds,
@@ -16,6 +16,8 @@ use glassbloom_spec::{
     record::ProviderRecord,
     statement::Statement,
 };
+
+use tokio::runtime::Handle;
 
 use crate::support::{NAME, Options, TestNet, evil::Evil, record_now, start::LogParts, until, within};
 
@@ -187,6 +189,40 @@ async fn a_user_who_was_shown_a_fork_from_the_start_leaves_evidence_in_the_log()
         assert_eq!(report.exit_code(), ExitCode::Rejected, "{report}");
         let found = report.findings.iter().find(|finding| finding.rule == rules::RECEIPT_REGISTRY.id);
         assert_eq!(found.unwrap().index, Some(0.into()), "{report}");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn receipts_log_fork_is_refused() {
+    within(async {
+        let net = TestNet::start().await;
+        let (relay, log) = (Evil::before(&net.url).await, Evil::before(&net.log_url).await);
+        let client = net.client_with_policy(&relay.url, &net.policy_through(&log.url)).await;
+        client.ask().await.is_answered();
+        client.ask().await.is_answered();
+        let fork = Fork::of(&net).await;
+        let (receipts, token) =
+            (LogClient::new(&format!("{}/receipts", fork.parts.url)), fork.parts.token.clone());
+        for version in ["one", "two", "three"] {
+            receipts.append(filler(&net.release_key, version).bytes(), &token).await.unwrap();
+        }
+        log.redirect(&fork.parts.url);
+        // The receipt is logged, with a quorum of cosignatures, in a history that nobody else is shown.
+        let honest = LogClient::new(&format!("{}/receipts", net.log_url));
+        let policy = net.policy();
+        relay.on_frames(move |frames| {
+            let logged_elsewhere = async {
+                let note = honest.checkpoint_bytes().await.unwrap();
+                let size = policy.open(Some(&format!("{NAME}/receipts")), &note).unwrap().size();
+                let receipt = honest.entries(size.get() - 1..size.get(), size).await.unwrap().remove(0);
+                receipts.append(&receipt, &token).await.unwrap().proof
+            };
+            let proof = tokio::task::block_in_place(|| Handle::current().block_on(logged_elsewhere));
+            *frames.last_mut().unwrap() = Frame::Proof(proof.into_bytes());
+        });
+        client.ask().await.is_refused("provider_not_verified", "FORK: test.local/receipts");
+        client.ask_whole().await.is_refused("provider_not_verified", "FORK: test.local/receipts");
     })
     .await;
 }
