@@ -154,7 +154,7 @@ impl Plan {
 
     /// Makes keys, tokens, configurations and the policy, keeping those that are there.
     ///
-    /// Leaves the witnesses and the log running, because the coordinator is set up against them.
+    /// Nothing runs while it works and nothing runs afterwards.
     pub fn prepare(&self, progress: &dyn Fn(&str)) -> Result<()> {
         fs::create_dir_all(self.data.join("logs"))
             .with_context(|| format!("making {}", self.data.display()))?;

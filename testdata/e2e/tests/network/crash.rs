@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use glassbloom_e2e::network::{Part, Plan};
 use tokio::{task::block_in_place, time::timeout};
 
@@ -13,8 +13,9 @@ use crate::{
 
 /// How often each part is killed.
 const ROUNDS: usize = 2;
-/// Requests in flight besides the one that is cut.
-const LOAD: usize = 4;
+/// Clients besides the one whose answer is cut, and how much each asks.
+const LOAD: usize = 3;
+const EACH: usize = 4;
 /// A killed part's stream ends, and the network works again, within this.
 const LIMIT: Duration = Duration::from_secs(45);
 
@@ -48,28 +49,32 @@ async fn one_round(bed: &mut Bed, part: Part, acknowledged: &mut Vec<Receipt>) -
     acknowledged.push(before);
     audit(bed.plan()).await?.expect(0).context("before the kill")?;
 
+    let load = (0..LOAD).map(|_| tokio::spawn(until_refused(bed.plan().clone()))).collect::<Vec<_>>();
     let answering = ask_at_length(bed.plan()).await.context("the request that is cut")?;
-    let load = (0..LOAD).map(|_| tokio::spawn(once(bed.plan().clone()))).collect::<Vec<_>>();
     let at_the_kill = answering.text().len();
     block_in_place(|| bed.network.kill(part))?;
     // Answers may be waiting for the part to come back.
     let rest = tokio::spawn(answering.rest());
+    // Without the log, answers wait for it.
+    if part != Part::Log {
+        refused(bed.plan()).await.with_context(|| format!("without the {}", part.name()))?;
+    }
     block_in_place(|| bed.network.spawn(part)).context("starting it again")?;
     let ended =
         timeout(LIMIT, rest).await.context("the cut stream does not end")??.context("the cut stream")?;
     acknowledged.extend(ended.receipt);
-    let mut whole = 0;
+    let mut others = 0;
     for one in load {
-        let ended = timeout(LIMIT, one).await.context("another request does not end")??;
-        let receipt = ended.context("another request")?;
-        whole += usize::from(receipt.is_some());
-        acknowledged.extend(receipt);
+        let receipts = timeout(LIMIT, one).await.context("another request does not end")??;
+        let receipts = receipts.context("another request")?;
+        others += receipts.len();
+        acknowledged.extend(receipts);
     }
 
     let (after, took) = answered_within(bed.plan(), LIMIT).await.context("after the restart")?;
     acknowledged.push(after);
     eprintln!(
-        "{}: killed after {at_the_kill} bytes of {}, which ended with {:?}; {whole} of {LOAD} others answered; works again after {:.1} s",
+        "{}: killed after {at_the_kill} bytes of {}, which ended with {:?}; {others} others answered; works again after {:.1} s",
         part.name(),
         ended.text.len(),
         ended.error.as_deref().unwrap_or("[DONE]"),
@@ -81,10 +86,28 @@ async fn one_round(bed: &mut Bed, part: Part, acknowledged: &mut Vec<Receipt>) -
     Ok(())
 }
 
-/// One more request at the time of the kill: it may be refused, cut or answered, but nothing in between.
-async fn once(plan: Plan) -> Result<Option<Receipt>> {
-    let Ok(answering) = ask(&plan).await else { return Ok(None) };
-    Ok(answering.rest().await?.receipt)
+/// More requests at the time of the kill: each may be refused, cut or answered, but nothing in between.
+async fn until_refused(plan: Plan) -> Result<Vec<Receipt>> {
+    let mut receipts = Vec::new();
+    for _ in 0..EACH {
+        let Ok(answering) = ask(&plan).await else { break };
+        match answering.rest().await?.receipt {
+            Some(receipt) => receipts.push(receipt),
+            None => break,
+        }
+    }
+    Ok(receipts)
+}
+
+/// While nobody can answer, a request is refused as clients of OpenAI expect it, saying why.
+async fn refused(plan: &Plan) -> Result<()> {
+    let error = match timeout(LIMIT, ask(plan)).await.context("no answer and no refusal")? {
+        Ok(answering) => anyhow::bail!("answered {:?}", answering.rest().await),
+        Err(error) => error.to_string(),
+    };
+    ensure!(error.starts_with("refused with 5") || error.starts_with("refused with 404"), "{error}");
+    ensure!(error.contains("\"error\"") && error.contains("\"message\""), "{error}");
+    Ok(())
 }
 
 async fn fsck(plan: &Plan) -> Result<()> {
