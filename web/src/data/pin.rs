@@ -33,7 +33,7 @@ pub enum Continuity {
     Unknown(String),
 }
 
-/// Two checkpoints of one log that do not agree; both are signed, so together they are evidence.
+/// Two checkpoints of one log that do not go together; both are signed, so together they are evidence.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fork {
     /// The origin of the log.
@@ -44,6 +44,8 @@ pub struct Fork {
     pub shown: String,
     /// What does not agree.
     pub reason: String,
+    /// Whether the log merely shows less than before: it then withholds, but need not have rewritten anything.
+    pub is_rollback: bool,
 }
 
 impl Continuity {
@@ -88,9 +90,9 @@ impl Continuity {
 impl Fork {
     /// The evidence as a file: both notes.
     pub fn evidence(&self) -> String {
-        let Self { kept, shown, .. } = self;
-        serde_json::json!({ "kind": "equivocation", "older": kept, "newer": shown, "reason": self.reason })
-            .to_string()
+        let Self { kept, shown, reason, .. } = self;
+        let kind = if self.is_rollback { "rollback" } else { "equivocation" };
+        serde_json::json!({ "kind": kind, "kept": kept, "shown": shown, "reason": reason }).to_string()
     }
 }
 
@@ -106,7 +108,8 @@ pub async fn compare<F: Fetch>(
     let Some((note, older)) = opened else { return Continuity::FirstSeen };
     let fork = |reason: String| {
         let shown = String::from_utf8_lossy(newest.note_bytes()).into_owned();
-        Box::new(Fork { origin: log.origin.clone(), kept: note.to_owned(), shown, reason })
+        let is_rollback = newest.size() < older.size();
+        Box::new(Fork { origin: log.origin.clone(), kept: note.to_owned(), shown, reason, is_rollback })
     };
     let (old, new) = (older.head(), newest.head());
     if new.size < old.size {

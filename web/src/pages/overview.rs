@@ -160,6 +160,17 @@ pub fn ForkAlarm(
     /// The evidence.
     forks: Vec<Fork>,
 ) -> impl IntoView {
+    let (title, meaning) = if forks.iter().all(|fork| fork.is_rollback) {
+        (
+            "This log went back",
+            "It signed more entries before than it shows now. It withholds them, or somebody serves you an old copy. Do not rely on what is missing here. Keep both checkpoints, and compare with others.",
+        )
+    } else {
+        (
+            "This log shows two histories",
+            "Both checkpoints below are signed, and they cannot both be true. Do not rely on anything this log says. Keep the evidence and show it to others: anyone can check it without trusting you.",
+        )
+    };
     let one = |fork: Fork| {
         let file = browser::download_address(&fork.evidence());
         let name = format!("fork-{}.json", fork.origin.replace('/', "-"));
@@ -168,8 +179,8 @@ pub fn ForkAlarm(
                 <h2><code>{fork.origin}</code></h2>
                 <p>{fork.reason}</p>
                 <div class="two">
-                    <div><h3>"What your browser kept"</h3><pre tabindex="0">{fork.kept}</pre></div>
-                    <div><h3>"What the log shows now"</h3><pre tabindex="0">{fork.shown}</pre></div>
+                    <div><h3>"What your browser kept"</h3><pre class="wrap" tabindex="0">{fork.kept}</pre></div>
+                    <div><h3>"What the log shows now"</h3><pre class="wrap" tabindex="0">{fork.shown}</pre></div>
                 </div>
                 <p><a class="button" download=name href=file data-testid="fork-evidence">"Download both as evidence"</a></p>
             </section>
@@ -177,8 +188,8 @@ pub fn ForkAlarm(
     };
     view! {
         <div class="alarm" role="alert" data-testid="fork-alarm" data-state="failed">
-            <h1>"This log shows two histories"</h1>
-            <p class="lead">"Both checkpoints below are signed, and they cannot both be true. Do not rely on anything this log says. Keep the evidence and show it to others: anyone can check it without trusting you."</p>
+            <h1>{title}</h1>
+            <p class="lead">{meaning}</p>
             {forks.into_iter().map(one).collect_view()}
         </div>
     }
