@@ -11,13 +11,13 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use fantoccini::{Client, ClientBuilder, Locator, elements::Element, wd::WebDriverCompatibleCommand};
-use glassbloom_e2e::network::Part;
+use glassbloom_e2e::network::{Part, Plan};
 use glassbloom_testdata::{repository, skipped};
 use hyper_util::client::legacy::connect::HttpConnector;
 use reqwest::{Method, Url};
 use serde_json::{Value, json};
 
-use crate::bed::Bed;
+use crate::{bed::Bed, chat::answered_within};
 
 /// A page shows what it is asked for within this.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -31,8 +31,11 @@ pub(crate) async fn explorer(bed: &Bed, bundle: &Path) -> Result<()> {
     let driver = Driver::start()?;
     let profile = tempfile::tempdir()?;
     let tab = Tab::open(&driver, profile.path(), bed.plan().url(Part::Explorer)).await?;
-    let seen = pages(&tab, bundle).await;
-    let seen = match seen {
+    let seen = async {
+        pages(&tab, bundle).await?;
+        second_visit(&tab, bed.plan()).await
+    };
+    let seen = match seen.await {
         Ok(()) => tab.no_errors().await,
         Err(error) => {
             // What it looked like; the first error says more than a second one would.
@@ -84,6 +87,27 @@ async fn pages(tab: &Tab, bundle: &Path) -> Result<()> {
     tab.chooses(&tampered).await?;
     tab.sees("[data-testid=verify-result][data-state=failed]").await?;
     tab.screenshot("tampered").await?;
+    Ok(())
+}
+
+/// The log has grown since; the browser compares it with the checkpoint that it kept.
+async fn second_visit(tab: &Tab, plan: &Plan) -> Result<()> {
+    let (receipt, _) = answered_within(plan, LIMIT).await?;
+    tab.go("#/policy").await?;
+    tab.sees("[data-testid=page-policy]").await?;
+    tab.go("#/").await?;
+    let verdict = "[data-testid=log-receipts] [data-testid=log-verdict][data-state=verified]";
+    tab.sees(verdict).await?;
+    let size = tab.sees("[data-testid=log-receipts] [data-testid=log-size]").await?.text().await?;
+    ensure!(
+        size == (receipt.index + 1).to_string(),
+        "{size} entries are shown, the newest is {}",
+        receipt.index
+    );
+    let step = tab
+        .sees(&format!("{verdict} [data-testid=step][data-step='Consistent with your last visit']"))
+        .await?;
+    ensure!(step.attr("data-state").await?.as_deref() == Some("verified"), "{:?}", step.html(false).await?);
     Ok(())
 }
 
