@@ -1,7 +1,7 @@
 //! A coordinator that lies about who the provider is.
 
 use glassbloom_provider::attest::{Claims, Identity};
-use glassbloom_service::{Clock, ExitCode, SystemClock};
+use glassbloom_service::{Clock, ExitCode, SystemClock, http_client};
 use glassbloom_spec::{
     api::{Providers, header, path},
     curve::{Signer, SigningKey},
@@ -118,6 +118,28 @@ async fn relay_to_another_provider_is_refused() {
         }
         evil.behave();
         client.ask().await.is_answered();
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_sent_again_is_not_answered_again() {
+    within(async {
+        let net = TestNet::start().await;
+        let evil = Evil::before(&net.url).await;
+        net.client(&evil.url).await.ask().await.is_answered();
+        let asked = evil.asked().pop().unwrap();
+        assert_eq!(asked.path, path::SEALED);
+        let receipts = net.checkpoint("receipts").await.size();
+        for _ in 0..2 {
+            let again =
+                http_client().post(format!("{}{}", net.url, path::SEALED)).headers(asked.headers.clone());
+            let response = again.body(asked.body.clone()).send().await.unwrap();
+            assert_eq!(response.status(), 502);
+            assert!(response.text().await.unwrap().contains("error"));
+        }
+        assert_eq!(*net.providers[0].engine.started.borrow(), 1, "a second receipt would share its blinding");
+        assert_eq!(net.checkpoint("receipts").await.size(), receipts);
     })
     .await;
 }
