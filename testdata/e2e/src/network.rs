@@ -145,7 +145,7 @@ impl Plan {
                     "port {} for the {} cannot be used: {error}\nstop what uses it (another `cargo up`?), or choose other ports: cargo up -- --port-base {}",
                     address.port(),
                     part.name(),
-                    self.port_base.saturating_add(1000),
+                    if self.port_base > 64_000 { self.port_base - 1000 } else { self.port_base + 1000 },
                 );
             }
         }

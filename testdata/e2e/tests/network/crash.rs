@@ -34,6 +34,41 @@ async fn the_provider_is_killed_in_mid_stream() {
     killed(Part::Provider).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn everything_is_killed_at_once() {
+    let Some(mut bed) = Bed::start() else { return };
+    let load = (0..LOAD).map(|_| tokio::spawn(until_refused(bed.plan().clone()))).collect::<Vec<_>>();
+    let (first, _) = answered_within(bed.plan(), LIMIT).await.unwrap();
+    let mut acknowledged = vec![first];
+    block_in_place(|| {
+        Part::ALL.into_iter().for_each(|part| bed.network.kill(part).unwrap());
+        Part::ALL.into_iter().for_each(|part| bed.network.spawn(part).unwrap());
+    });
+    for one in load {
+        acknowledged.extend(timeout(LIMIT, one).await.expect("a cut request ends").unwrap().unwrap());
+    }
+    acknowledged.push(answered_within(bed.plan(), LIMIT).await.unwrap().0);
+    holds(bed.plan(), &acknowledged).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_witness_no_answer_ends_well() {
+    let Some(mut bed) = Bed::start() else { return };
+    let (before, _) = answered_within(bed.plan(), LIMIT).await.unwrap();
+    block_in_place(|| bed.network.kill(Part::Witness1)).unwrap();
+    // The text comes; but nobody can tell whether everyone will see the same log.
+    let ended =
+        timeout(LIMIT, async { ask(bed.plan()).await?.rest().await }).await.expect("it ends").unwrap();
+    assert!(!ended.is_done && ended.receipt.is_none(), "{ended:?}");
+    block_in_place(|| bed.network.spawn(Part::Witness1)).unwrap();
+    let (after, _) = answered_within(bed.plan(), LIMIT).await.unwrap();
+    assert!(
+        after.index > before.index + 1,
+        "the receipt that nobody cosigned in time stays where it was put"
+    );
+    holds(bed.plan(), &[before, after]).await.unwrap();
+}
+
 async fn killed(part: Part) {
     let Some(mut bed) = Bed::start() else { return };
     let mut acknowledged = Vec::new();
@@ -80,10 +115,14 @@ async fn one_round(bed: &mut Bed, part: Part, acknowledged: &mut Vec<Receipt>) -
         ended.error.as_deref().unwrap_or("[DONE]"),
         took.as_secs_f64()
     );
-    nothing_lost(bed.plan(), acknowledged).await?;
-    fsck(bed.plan()).await?;
-    audit(bed.plan()).await?.expect(0)?;
-    Ok(())
+    holds(bed.plan(), acknowledged).await
+}
+
+/// Nothing acknowledged is lost, and the log's own check and the auditor are content.
+async fn holds(plan: &Plan, acknowledged: &[Receipt]) -> Result<()> {
+    nothing_lost(plan, acknowledged).await?;
+    fsck(plan).await?;
+    audit(plan).await?.expect(0).map(drop)
 }
 
 /// More requests at the time of the kill: each may be refused, cut or answered, but nothing in between.
