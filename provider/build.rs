@@ -23,6 +23,8 @@ fn main() {
     let path = |name| PathBuf::from(env::var_os(name).expect("cargo sets it for every build script"));
     let target =
         path("CARGO_MANIFEST_DIR").parent().map_or_else(PathBuf::new, Path::to_path_buf).join("target");
+    // What a program measures of itself includes the library that it runs with.
+    println!("cargo::rustc-env=GLASSBLOOM_MLX_LIB_DIR={}", target.join("mlx/dist/mlx/lib").display());
     if !path("OUT_DIR").starts_with(&target) {
         println!("cargo::rustc-link-arg=-Wl,-rpath,{}", target.join("mlx/dist/mlx/lib").display());
     }

@@ -15,10 +15,10 @@ use std::{
     sync::{Arc, Mutex, OnceLock},
 };
 
-use fake_engine::{Asked, FakeEngine};
+use fake_engine::{Asked, FakeEcho, FakeEngine};
 use glassbloom_provider::{
     config::{Config, ConfigFile},
-    engine::{self, EchoEngine, Engine, EngineError, Event},
+    engine::{self, Engine, EngineError, Event},
     keys,
     measure::Build,
     serve,
@@ -246,7 +246,7 @@ fn failure(end: &FromProvider) -> (u64, &str) {
 
 #[tokio::test]
 async fn a_stream_is_answered_and_its_receipt_holds() {
-    let provider = Provider::start(EchoEngine::new(ALIAS), 4).await;
+    let provider = Provider::start(FakeEcho::new(ALIAS), 4).await;
     let mut session = provider.network.accept().await;
     let (attestation, capacity, models) = session.hello().await;
     assert_eq!((capacity, models), (4, vec![ALIAS.to_owned()]));
@@ -290,7 +290,7 @@ async fn a_stream_is_answered_and_its_receipt_holds() {
 
 #[tokio::test]
 async fn without_stream_the_answer_is_one_body_with_a_receipt() {
-    let provider = Provider::start(EchoEngine::new(ALIAS), 4).await;
+    let provider = Provider::start(FakeEcho::new(ALIAS), 4).await;
     let (mut session, _, verified) = provider.admitted().await;
     let (sealed, mut exchange) = seal(&verified, &chat("to be", false));
     session.request(0, &sealed).await;
@@ -305,7 +305,7 @@ async fn without_stream_the_answer_is_one_body_with_a_receipt() {
 
 #[tokio::test]
 async fn what_is_wrong_with_a_request_is_said_inside_the_seal() {
-    let provider = Provider::start(EchoEngine::new(ALIAS), 4).await;
+    let provider = Provider::start(FakeEcho::new(ALIAS), 4).await;
     let (mut session, _, verified) = provider.admitted().await;
     let other_model = chat("x", true).replace(ALIAS, "other");
     let no_text = format!(
@@ -333,7 +333,7 @@ async fn what_is_wrong_with_a_request_is_said_inside_the_seal() {
 
 #[tokio::test]
 async fn a_request_that_comes_twice_is_answered_once() {
-    let provider = Provider::start(EchoEngine::new(ALIAS), 4).await;
+    let provider = Provider::start(FakeEcho::new(ALIAS), 4).await;
     let (mut session, _, verified) = provider.admitted().await;
     let (sealed, mut exchange) = seal(&verified, &chat("x", true));
     session.request(1, &sealed).await;
@@ -347,7 +347,7 @@ async fn a_request_that_comes_twice_is_answered_once() {
 
 #[tokio::test]
 async fn what_was_sealed_to_another_attestation_or_altered_is_refused() {
-    let provider = Provider::start(EchoEngine::new(ALIAS), 4).await;
+    let provider = Provider::start(FakeEcho::new(ALIAS), 4).await;
     let (mut session, record, verified) = provider.admitted().await;
     // The same keys in another attestation: what an old bundle or a confused relay would bring.
     let key = keys::load(&provider.folder.path().join(keys::SIGNING_KEY)).unwrap();
@@ -372,7 +372,7 @@ async fn what_was_sealed_to_another_attestation_or_altered_is_refused() {
 
 #[tokio::test]
 async fn a_client_of_a_forked_registry_is_told_so() {
-    let provider = Provider::start(EchoEngine::new(ALIAS), 4).await;
+    let provider = Provider::start(FakeEcho::new(ALIAS), 4).await;
     let (mut session, record, _) = provider.admitted().await;
     provider.until(State::Connected).await;
     let size = provider.network.head().size;
@@ -391,7 +391,7 @@ async fn a_client_of_a_forked_registry_is_told_so() {
 
 #[tokio::test]
 async fn a_refusal_is_written_down_and_the_next_attempt_attests_anew() {
-    let provider = Provider::start(EchoEngine::new(ALIAS), 4).await;
+    let provider = Provider::start(FakeEcho::new(ALIAS), 4).await;
     let mut session = provider.network.accept().await;
     let (first, ..) = session.hello().await;
     let refused =
@@ -409,7 +409,7 @@ async fn a_refusal_is_written_down_and_the_next_attempt_attests_anew() {
 
 #[tokio::test]
 async fn a_lost_session_comes_back_with_the_same_attestation() {
-    let provider = Provider::start(EchoEngine::new(ALIAS), 4).await;
+    let provider = Provider::start(FakeEcho::new(ALIAS), 4).await;
     let (session, record, _) = provider.admitted().await;
     provider.until(State::Connected).await;
     drop(session);
@@ -454,7 +454,7 @@ async fn an_attestation_is_renewed_when_no_request_is_under_way() {
 
 #[tokio::test]
 async fn a_registry_from_before_the_attestation_cannot_be_relied_on() {
-    let provider = Provider::start(EchoEngine::new(ALIAS), 4).await;
+    let provider = Provider::start(FakeEcho::new(ALIAS), 4).await;
     let (mut session, record, verified) = provider.admitted().await;
     let root = verified.registry().1;
     let mut inner = Request::post_json(envelope::INNER_PATH, chat("x", true).into_bytes());
@@ -507,7 +507,7 @@ async fn a_welcome_that_does_not_hold_is_no_welcome() {
         (forked, "does not extend"),
         (not_included, "inclusion"),
     ] {
-        let provider = Provider::start(EchoEngine::new(ALIAS), 4).await;
+        let provider = Provider::start(FakeEcho::new(ALIAS), 4).await;
         let mut session = provider.network.accept().await;
         let (attestation, ..) = session.hello().await;
         session.tell(&ToProvider::Welcome { records: lie(&provider, &attestation) }).await;
@@ -519,7 +519,7 @@ async fn a_welcome_that_does_not_hold_is_no_welcome() {
 
 #[tokio::test]
 async fn other_model_files_than_the_logged_ones_are_not_served() {
-    let mut provider = Provider::start(EchoEngine::new(ALIAS), 4).await;
+    let mut provider = Provider::start(FakeEcho::new(ALIAS), 4).await;
     let other =
         ModelFile { name: "config.json".into(), size: 1, sha256: glassbloom_spec::hash::Hash::of(b"x") };
     provider.published = provider.network.publish(Build::of_this_process().unwrap().hash(), vec![other]);
@@ -535,7 +535,7 @@ async fn other_model_files_than_the_logged_ones_are_not_served() {
 #[tokio::test]
 async fn a_wrong_token_is_refused_without_being_shown() {
     let wrong = "gbp_wrong_secret";
-    let provider = Provider::start_with(EchoEngine::new(ALIAS), 4, wrong).await;
+    let provider = Provider::start_with(FakeEcho::new(ALIAS), 4, wrong).await;
     let status = provider.until(State::Refused).await;
     assert!(status.detail.contains("token"), "{}", status.detail);
     assert_no_file_has(provider.folder.path(), wrong);
@@ -546,7 +546,7 @@ async fn a_wrong_token_is_refused_without_being_shown() {
 
 #[tokio::test]
 async fn neither_prompts_nor_answers_nor_the_token_are_written_down() {
-    let provider = Provider::start(EchoEngine::new(ALIAS), 4).await;
+    let provider = Provider::start(FakeEcho::new(ALIAS), 4).await;
     let (mut session, _, verified) = provider.admitted().await;
     let secret = "a-secret-that-no-log-may-have";
     for (id, body) in [(1, chat(secret, true)), (2, chat(secret, true).replace("user", secret))] {

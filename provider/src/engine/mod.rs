@@ -1,15 +1,15 @@
 //! Running models: what a provider can be asked for, and what does it.
 //!
 //! An [`Engine`] takes a [`ChatJob`] and answers with a stream of [`Event`]s. [`MlxEngine`] (feature `mlx`)
-//! runs models with MLX; [`EchoEngine`] repeats what it is told, for tests of everything around an engine.
+//! runs models with MLX.
 //!
 //! *In scope:* chat templates, tokens, sampling, stop strings, tool calls, the files a model consists of.
 //! *Out of scope:* HTTP, the OpenAI wire form, encryption, receipts.
 
-mod echo;
 mod manifest;
 #[cfg(feature = "mlx")]
 mod mlx;
+#[cfg(any(feature = "mlx", test))]
 mod output;
 #[cfg(feature = "mlx")]
 mod qwen3;
@@ -19,6 +19,7 @@ mod sample;
 mod template;
 #[cfg(any(feature = "mlx", test))]
 mod tokenizer;
+#[cfg(any(feature = "mlx", test))]
 mod tools;
 #[cfg(feature = "mlx")]
 mod weights;
@@ -27,7 +28,6 @@ use serde_json::Value;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-pub use echo::EchoEngine;
 pub use manifest::{ManifestFile, manifest};
 #[cfg(feature = "mlx")]
 pub use mlx::{MlxEngine, Options};
@@ -203,6 +203,7 @@ impl LoadError {
 }
 
 /// A stream that holds one event, for jobs that fail at once.
+#[cfg(feature = "mlx")]
 pub(crate) fn failed(error: EngineError) -> ChatStream {
     let (events, stream) = mpsc::channel(1);
     events.try_send(Event::Failed(error)).expect("the channel is new and has room for one");

@@ -1,6 +1,6 @@
 //! An engine whose answers the test writes, event by event.
 
-use glassbloom_provider::engine::{ChatJob, ChatStream, Engine, Event, ModelInfo};
+use glassbloom_provider::engine::{ChatJob, ChatStream, Engine, Event, Finish, ModelInfo};
 use tokio::sync::mpsc;
 
 /// A job, and where the test puts its events.
@@ -36,6 +36,45 @@ impl Engine for FakeEngine {
     fn chat(&self, job: ChatJob) -> ChatStream {
         let (events, stream) = mpsc::channel(16);
         self.jobs.send(Asked { job, events }).expect("the test holds the other end");
+        stream
+    }
+}
+
+/// Repeats the last message word by word; a word counts as a token.
+pub(crate) struct FakeEcho {
+    model: String,
+}
+
+impl FakeEcho {
+    pub(crate) fn new(model: &str) -> Self {
+        Self { model: model.to_owned() }
+    }
+}
+
+impl Engine for FakeEcho {
+    fn models(&self) -> Vec<ModelInfo> {
+        vec![ModelInfo {
+            id: self.model.clone(),
+            family: "fake".to_owned(),
+            context_tokens: 4096,
+            parameters: 0,
+            bits: None,
+        }]
+    }
+
+    fn chat(&self, job: ChatJob) -> ChatStream {
+        let last = job.messages.as_array().and_then(|messages| messages.last());
+        let text = last.and_then(|message| message["content"].as_str()).unwrap_or_default();
+        let words: Vec<&str> = text.split_inclusive(' ').collect();
+        let prompt_tokens = words.len() as u32;
+        let said = words.len().min(job.max_tokens.map_or(usize::MAX, |most| most as usize));
+        // Room for all of them, so that nothing waits.
+        let (events, stream) = mpsc::channel(said + 2);
+        let send = |event| events.try_send(event).expect("there is room for every event");
+        send(Event::Started { prompt_tokens });
+        words[..said].iter().for_each(|word| send(Event::Text((*word).to_owned())));
+        let finish = if said < words.len() { Finish::Length } else { Finish::Stop };
+        send(Event::Done { finish, prompt_tokens, completion_tokens: said as u32 });
         stream
     }
 }
