@@ -1,6 +1,6 @@
 //! An engine whose answers the test writes, event by event.
 
-use glassbloom_provider::engine::{ChatJob, ChatStream, Engine, Event, Finish, ModelInfo};
+use glassbloom_provider::engine::{ChatJob, ChatStream, Engine, EngineError, Event, Finish, ModelInfo};
 use tokio::sync::mpsc;
 
 /// A job, and where the test puts its events.
@@ -64,7 +64,12 @@ impl Engine for FakeEcho {
 
     fn chat(&self, job: ChatJob) -> ChatStream {
         let last = job.messages.as_array().and_then(|messages| messages.last());
-        let text = last.and_then(|message| message["content"].as_str()).unwrap_or_default();
+        let Some(text) = last.and_then(|message| message["content"].as_str()) else {
+            let (events, stream) = mpsc::channel(1);
+            let failed = Event::Failed(EngineError::Request("the last message has no text".to_owned()));
+            events.try_send(failed).expect("there is room for one event");
+            return stream;
+        };
         let words: Vec<&str> = text.split_inclusive(' ').collect();
         let prompt_tokens = words.len() as u32;
         let said = words.len().min(job.max_tokens.map_or(usize::MAX, |most| most as usize));
