@@ -61,7 +61,8 @@ async fn without_a_witness_no_answer_ends_well() {
         timeout(LIMIT, async { ask(bed.plan()).await?.rest().await }).await.expect("it ends").unwrap();
     assert!(!ended.is_done && ended.receipt.is_none(), "{ended:?}");
     block_in_place(|| bed.network.spawn(Part::Witness1)).unwrap();
-    let (after, _) = answered_within(bed.plan(), LIMIT).await.unwrap();
+    let (after, took) = answered_within(bed.plan(), LIMIT).await.unwrap();
+    eprintln!("with the witness again answered after {:.1} s", took.as_secs_f64());
     assert!(
         after.index > before.index + 1,
         "the receipt that nobody cosigned in time stays where it was put"
