@@ -269,7 +269,7 @@ pub fn open(
     let attempt = attempt.ok_or(EnvelopeError::Inner("attempt"))?;
     let sealed_by = header(SEALED_BY, "sealer")?.parse().map_err(|()| EnvelopeError::Inner("sealer"))?;
     let secret = ReceiptSecret::new(context.receipt_secret().clone());
-    let exchange = ProviderExchange {
+    let terms = Terms {
         attestation,
         registry,
         attempt,
@@ -277,9 +277,9 @@ pub fn open(
         request: request_commitment(&secret, &inner.content),
         chunks: CommitmentTree::chunks(secret.clone()),
         secret,
-        context,
     };
-    Ok((OpenedRequest { body: inner.content, registry, attempt, sealed_by }, exchange))
+    let opened = OpenedRequest { body: inner.content, registry, attempt, sealed_by };
+    Ok((opened, ProviderExchange { context, terms }))
 }
 
 /// What the provider knows at the end of an answer.
@@ -306,6 +306,11 @@ pub struct ReceiptFacts<'a> {
 /// A provider's side of an exchange that has not begun to answer.
 pub struct ProviderExchange {
     context: RequestContext,
+    terms: Terms,
+}
+
+/// What the request fixes of the receipt, and the tree over what is answered.
+struct Terms {
     secret: ReceiptSecret,
     attestation: Hash,
     registry: (TreeSize, Hash),
@@ -337,30 +342,14 @@ impl ProviderExchange {
         let headers = Fields::new().with("content-type", content_type)?;
         let (sealed, writer) =
             ResponseWriter::start(self.context, nonce, status, &headers, Padding::default())?;
-        let answer = ProviderAnswer {
-            writer,
-            secret: self.secret,
-            attestation: self.attestation,
-            registry: self.registry,
-            attempt: self.attempt,
-            sealed_by: self.sealed_by,
-            request: self.request,
-            chunks: self.chunks,
-        };
-        Ok((sealed, answer))
+        Ok((sealed, ProviderAnswer { writer, terms: self.terms }))
     }
 }
 
 /// A provider's side of an exchange that is being answered.
 pub struct ProviderAnswer {
     writer: ResponseWriter,
-    secret: ReceiptSecret,
-    attestation: Hash,
-    registry: (TreeSize, Hash),
-    attempt: u64,
-    sealed_by: SealedBy,
-    request: Hash,
-    chunks: CommitmentTree,
+    terms: Terms,
 }
 
 impl ProviderAnswer {
@@ -372,7 +361,7 @@ impl ProviderAnswer {
     pub fn chunk(&mut self, content: &[u8]) -> Result<Vec<u8>, EnvelopeError> {
         let sealed = self.writer.content(content)?;
         if !content.is_empty() {
-            self.chunks.push(content);
+            self.terms.chunks.push(content);
         }
         Ok(sealed)
     }
@@ -386,23 +375,23 @@ impl ProviderAnswer {
         facts: &ReceiptFacts<'_>,
         signer: &dyn Signer,
     ) -> Result<(Statement, UsageOpening), EnvelopeError> {
-        let openings = self.secret.usage(facts.usage);
+        let openings = self.terms.secret.usage(facts.usage);
         let receipt = Receipt {
-            attestation: self.attestation,
+            attestation: self.terms.attestation,
             model: facts.model,
             policy: facts.policy,
             prices: facts.prices,
-            registry: self.registry,
-            request: self.request,
-            response: self.chunks.root(),
-            chunks: self.chunks.len(),
+            registry: self.terms.registry,
+            request: self.terms.request,
+            response: self.terms.chunks.root(),
+            chunks: self.terms.chunks.len(),
             finish: facts.finish,
             usage: openings.each_ref().map(|opening| opening.commitment()),
             charge: charge(&openings, facts.price)?.commitment(),
-            sampling: self.secret.commit(Purpose::Sampling, facts.sampling),
-            attempt: self.attempt,
+            sampling: self.terms.secret.commit(Purpose::Sampling, facts.sampling),
+            attempt: self.terms.attempt,
             times: facts.times,
-            sealed_by: self.sealed_by,
+            sealed_by: self.terms.sealed_by,
         };
         let opening = UsageOpening {
             prompt: facts.usage.prompt,

@@ -24,19 +24,23 @@ impl FakeEngine {
 
 impl Engine for FakeEngine {
     fn models(&self) -> Vec<ModelInfo> {
-        vec![ModelInfo {
-            id: self.model.clone(),
-            family: "fake".to_owned(),
-            context_tokens: 4096,
-            parameters: 0,
-            bits: None,
-        }]
+        vec![info(&self.model)]
     }
 
     fn chat(&self, job: ChatJob) -> ChatStream {
         let (events, stream) = mpsc::channel(16);
         self.jobs.send(Asked { job, events }).expect("the test holds the other end");
         stream
+    }
+}
+
+fn info(model: &str) -> ModelInfo {
+    ModelInfo {
+        id: model.to_owned(),
+        family: "fake".to_owned(),
+        context_tokens: 4096,
+        parameters: 0,
+        bits: None,
     }
 }
 
@@ -53,13 +57,7 @@ impl FakeEcho {
 
 impl Engine for FakeEcho {
     fn models(&self) -> Vec<ModelInfo> {
-        vec![ModelInfo {
-            id: self.model.clone(),
-            family: "fake".to_owned(),
-            context_tokens: 4096,
-            parameters: 0,
-            bits: None,
-        }]
+        vec![info(&self.model)]
     }
 
     fn chat(&self, job: ChatJob) -> ChatStream {
