@@ -81,6 +81,12 @@ fn print_table(plan: &Plan) -> Result<()> {
     }
     println!("  {:<12} {:<24} {MODEL} on MLX, connected to the coordinator", "provider", "-");
     println!("\n  export OPENAI_BASE_URL={}/v1 OPENAI_API_KEY={}", plan.url(Part::Proxy), plan.api_key()?);
+    println!(
+        "  export GLASSBLOOM_HOME={} PATH={}:$PATH",
+        plan.data.join("proxy").display(),
+        plan.programs.display()
+    );
+    println!("  then: glassbloom receipts list; glassbloom run -- python chat.py");
     println!("  state in {}, policy {}\n", plan.data.display(), plan.policy().display());
     Ok(())
 }
