@@ -1,6 +1,6 @@
 //! Running models: what a provider can be asked for, and what does it.
 //!
-//! An [`Engine`] takes a [`ChatJob`] and answers with a stream of [`Event`]s. [`MlxEngine`] (feature `mlx`)
+//! An [`Engine`] takes a [`ChatJob`] and answers with a stream of [`Event`]s. `MlxEngine` (feature `mlx`)
 //! runs models with MLX.
 //!
 //! *In scope:* chat templates, tokens, sampling, stop strings, tool calls, the files a model consists of.
