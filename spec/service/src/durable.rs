@@ -14,7 +14,7 @@ pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     write_with_mode(path, bytes, 0o644)
 }
 
-/// Like [`write`], readable by the owner alone: for keys and tokens.
+/// Like [`write()`], readable by the owner alone: for keys and tokens.
 pub fn write_secret(path: &Path, bytes: &[u8]) -> io::Result<()> {
     write_with_mode(path, bytes, 0o600)
 }
