@@ -482,9 +482,11 @@ impl Policy {
                     format!("extends the one of size {older} that this client saw last"),
                 );
             }
-            Continuity::FirstSeen => {
-                report.verified("checkpoint consistent", "the first that this client sees; kept from now on")
-            }
+            Continuity::FirstSeen => report.push(
+                "checkpoint consistent",
+                State::NotVerifiable,
+                "the first that this client sees; kept, and compared from the next on",
+            ),
             Continuity::NotChecked => {
                 report.push("checkpoint consistent", State::NotVerifiable, "no earlier checkpoint is at hand")
             }

@@ -11,7 +11,7 @@ use glassbloom_spec::{
     envelope::{ClientExchange, ClientRequest, Ended, EnvelopeError, FinishError, Opened, seal},
     openai::{ChatRequest, Error as ApiError},
     receipt::{LoggedReceipt, ReceiptError, SealedBy},
-    verify::{Report, State},
+    verify::{Continuity, Report, State},
 };
 
 use crate::{
@@ -297,12 +297,17 @@ impl Started {
         let detail =
             format!("index {} of {}, cosigned checkpoint of size {}", logged.index(), head.origin, head.size);
         report.push("receipt logged", State::Verified, detail);
-        self.exchanges.trust.follow_receipts(&logged).await?;
-        report.push(
-            "receipts log consistent",
-            State::Verified,
-            "one history with the checkpoint this client saw last",
-        );
+        let (state, detail) = match self.exchanges.trust.follow_receipts(&logged).await? {
+            Continuity::Consistent { older } => (
+                State::Verified,
+                format!("one history with the checkpoint of size {older} that this client saw"),
+            ),
+            Continuity::FirstSeen | Continuity::NotChecked => {
+                let detail = "the first that this client sees; kept, and compared from the next on";
+                (State::NotVerifiable, detail.to_owned())
+            }
+        };
+        report.push("receipts log consistent", state, detail);
 
         let mut bundle = ReceiptBundle::new(provider, &logged);
         if self.exchanges.keep_text {

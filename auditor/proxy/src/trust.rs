@@ -248,12 +248,13 @@ impl Trust {
     }
 
     /// Checks that the receipts log's checkpoint and the one this client saw last are of one history, and pins the later.
-    pub async fn follow_receipts(&self, logged: &LoggedReceipt) -> Result<(), TrustError> {
+    pub async fn follow_receipts(&self, logged: &LoggedReceipt) -> Result<Continuity, TrustError> {
         let head = logged.head();
         let proof = TlogProof::parse(logged.proof())
             .map_err(|_| TrustError::Policy("was met by a proof that no longer parses"))?;
         let Some(note) = self.store.checkpoint(&head.origin).await? else {
-            return Ok(self.store.pin(&head.origin, &proof.checkpoint).await?);
+            self.store.pin(&head.origin, &proof.checkpoint).await?;
+            return Ok(Continuity::FirstSeen);
         };
         let pinned = self.pinned(&note)?;
         // Answers of concurrent requests may arrive in either order; what matters is that one extends the other.
@@ -272,7 +273,7 @@ impl Trust {
         if head.size > pinned.size {
             self.store.pin(&head.origin, &proof.checkpoint).await?;
         }
-        Ok(())
+        Ok(Continuity::Consistent { older: pinned.size })
     }
 
     /// Reads back a checkpoint that was verified when it was pinned.
