@@ -17,7 +17,7 @@ use glassbloom_spec::{
     receipt::{ReceiptError, SealedBy},
     seal::{KeyConfig, hpke},
     statement::{Statement, StatementError},
-    verify::{Report, RevocationState, State},
+    verify::{Continuity, Known, Report, RevocationState, State},
 };
 use glassbloom_testdata::{
     vector,
@@ -26,6 +26,15 @@ use glassbloom_testdata::{
 };
 
 static WORLD: LazyLock<World> = LazyLock::new(World::new);
+
+#[test]
+fn a12_a_first_checkpoint_is_not_called_consistent() {
+    let mut report = Report::new();
+    let known = Known { continuity: Continuity::FirstSeen, ..WORLD.known() };
+    WORLD.policy().verify(&WORLD.record(), MODEL, &known, &mut report).unwrap();
+    let step = report.steps().iter().find(|step| step.name == "checkpoint consistent").unwrap();
+    assert_eq!(step.state, State::NotVerifiable);
+}
 
 #[test]
 fn from_a_policy_to_a_bundle() {
