@@ -30,6 +30,7 @@ pub mod note;
 pub mod openai;
 pub mod pedersen;
 pub mod policy;
+pub mod promise;
 pub mod proof;
 pub mod receipt;
 pub mod record;

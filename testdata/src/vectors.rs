@@ -6,6 +6,7 @@
 mod bundle;
 mod check;
 mod leaf;
+mod promise;
 mod receipt;
 mod record;
 mod seal;
@@ -127,6 +128,7 @@ pub fn folders(world: &World) -> Vec<Folder> {
         tlog::policies(world),
         tlog::checkpoints(world),
         tlog::proofs(world),
+        promise::folder(world),
     ]
 }
 

@@ -60,6 +60,7 @@ folders! {
     policies "policy"
     checkpoints "checkpoint"
     proofs "proof"
+    promises "promise"
 }
 
 #[test]

@@ -113,6 +113,15 @@ impl NoteSigner {
         self.sign(head, time)
     }
 
+    /// Signs the text of an inclusion promise: no other text that is not a tree head is ever signed.
+    pub(crate) fn sign_promise(&self, text: &str) -> Result<SignatureLine, SignError> {
+        let (SecretKey::Ed25519(key), Algorithm::Ed25519) = (&self.key, self.vkey.algorithm()) else {
+            return Err(SignError::WrongKey);
+        };
+        let signature = key.sign(text.as_bytes());
+        Ok(SignatureLine { name: self.vkey.name().to_owned(), key_id: self.vkey.key_id(), signature })
+    }
+
     fn sign(&self, head: &TreeHead, time: UnixSeconds) -> Result<SignatureLine, SignError> {
         if head.size.get() == 0 && head.root != Hash::EMPTY_TREE {
             return Err(SignError::BadHead);

@@ -18,7 +18,7 @@ use glassbloom_spec::{
     verify::Report,
 };
 
-use crate::world::{Exchange, MODEL, NOW, REGISTRY, World, index, read, resume};
+use crate::world::{Exchange, MODEL, NOW, RECEIPTS, REGISTRY, World, index, read, resume};
 
 /// What becomes of the bytes of a vector: nothing to say, or the words of the refusal.
 ///
@@ -67,6 +67,11 @@ pub fn check(world: &World, folder: &str, with: &str, bytes: &[u8]) -> Result<()
             let at = if with == "verdict" { index::VERDICT } else { index::ATTESTATION };
             let entry = &world.registry_entries()[at as usize];
             proof.open_from(&world.policy(), REGISTRY, entry).map(drop).map_err(text)
+        }
+        "promise" => {
+            let promised = world.policy().open_promise(Some(RECEIPTS), bytes).map_err(text)?;
+            let about = promised.is_about(world.exchanges[0].receipt.bytes());
+            about.then_some(()).ok_or_else(|| "the promise is about another entry".to_owned())
         }
         _ => Err(format!("no folder of vectors: {folder}")),
     }
