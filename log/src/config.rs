@@ -7,6 +7,7 @@
 //! DATA/keys/LOG.ed25519|mldsa44 secret keys, readable by the owner alone
 //! DATA/state/LOG.db             the head: never restore it from a backup
 //! DATA/state/LOG/               staged batches and the lock
+//! DATA/state/LOG/evidence/      proofs that LOG's key signed another tree: nothing is published until they are moved
 //! DATA/public/LOG/              what the world may read; any static file server can serve it
 //! ```
 
@@ -169,6 +170,11 @@ impl Layout {
     /// The staged batches and the lock of a log.
     pub fn staging(&self, log: &str) -> PathBuf {
         self.state().join(log)
+    }
+
+    /// Where proofs lie that the key of a log signed a tree that the log does not have.
+    pub fn evidence(&self, log: &str) -> PathBuf {
+        self.staging(log).join("evidence")
     }
 
     /// The public folder of all logs.

@@ -15,6 +15,18 @@ use crate::store::StoreError;
 /// Why a log refused or failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// This log's key has signed a tree that the log does not have.
+    #[error(
+        "{origin}: a witness has shown a tree that this log signed and does not have; nothing is added or published. \
+         The proof is in {folder}: find out whether the log was restored from a backup or its key was taken, tell \
+         those who rely on it, then move the proof elsewhere and start again"
+    )]
+    Alarm {
+        /// The log's origin.
+        origin: String,
+        /// Where the proof is.
+        folder: String,
+    },
     /// What the store holds does not hash to the signed head.
     #[error(
         "{origin}: {what}; do not repair by hand: restore the tiles from a mirror, never the head database"
@@ -94,6 +106,7 @@ impl Error {
     /// The HTTP status and the stable code that go with it.
     pub const fn status(&self) -> (StatusCode, &'static str) {
         match self {
+            Self::Alarm { .. } => (StatusCode::SERVICE_UNAVAILABLE, "log-alarm"),
             Self::Corrupt { .. } => (StatusCode::INTERNAL_SERVER_ERROR, "log-corrupt"),
             Self::EntryEmpty => (StatusCode::BAD_REQUEST, "entry-empty"),
             Self::EntryTooLong { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "entry-too-long"),

@@ -34,5 +34,5 @@ pub use crate::{
     publisher::Published,
     reader::TileReader,
     serve::serve,
-    witness::Endpoint,
+    witness::{Endpoint, HttpTransport, Reply, Transport},
 };

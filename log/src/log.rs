@@ -2,6 +2,7 @@
 
 use std::{
     collections::VecDeque,
+    path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -32,8 +33,8 @@ use crate::{
     reader::TileReader,
     sequencer::{Pending, Sequencer},
     staging,
-    store::{BatchName, HeadStore, StoredHead, TileStore},
-    witness::{Endpoint, Witnesses},
+    store::{BatchName, HeadStore, StoreError, StoredHead, TileStore},
+    witness::{Endpoint, Means, Transport, Witnesses, alarm::Alarm},
 };
 
 /// What a log is made of.
@@ -46,6 +47,11 @@ pub struct Parts {
     pub tiles: Arc<dyn TileStore>,
     /// Where the head is.
     pub heads: Arc<dyn HeadStore>,
+    /// How witnesses are reached.
+    pub transport: Arc<dyn Transport>,
+    /// Folder for proofs that the log's key signed a tree that this log does not have. It need not exist; while
+    /// something lies in it, nothing is added or published.
+    pub evidence: PathBuf,
 }
 
 /// How a log behaves.
@@ -74,6 +80,7 @@ impl Default for Options {
 pub struct Log(Arc<Shared>);
 
 struct Shared {
+    alarm: Arc<Alarm>,
     budget: Arc<Semaphore>,
     clock: Arc<dyn Clock>,
     committed: watch::Receiver<TreeSize>,
@@ -120,13 +127,16 @@ impl Log {
         options: Options,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, Error> {
-        let Parts { keys, policy, tiles, heads } = parts;
+        let Parts { keys, policy, tiles, heads, transport, evidence } = parts;
         let keys = Arc::new(keys);
         let reader = TileReader::new(Arc::clone(&tiles));
         let Loaded { stored, head, edge, frontier, staged, last } =
             load(&keys, &*tiles, &*heads, &reader).await?;
         let origin = head.origin.clone();
 
+        let alarm = Alarm::open(&evidence)
+            .map_err(|e| StoreError::io(format!("look for evidence in {}", evidence.display()), e))?;
+        let alarm = Arc::new(alarm);
         let metrics = Arc::new(Metrics::new(witnesses.iter().map(|witness| witness.url.clone())));
         let (queue, entries) = mpsc::channel(MAX_QUEUE);
         let (batches, committed_batches) = mpsc::channel(MAX_BATCHES);
@@ -135,6 +145,15 @@ impl Log {
         let last = last.and_then(|note| reopen(&policy, &origin, note));
         let (published_sender, published) = watch::channel(last);
 
+        let means = Means {
+            alarm: Arc::clone(&alarm),
+            heads: Arc::clone(&heads),
+            keys: Arc::clone(&keys),
+            metrics: Arc::clone(&metrics),
+            reader: reader.clone(),
+            timeout: options.witness_timeout,
+            transport,
+        };
         let mut sequencer = Sequencer {
             applied: applied.clone(),
             batches,
@@ -156,6 +175,7 @@ impl Log {
             tiles: Arc::clone(&tiles),
         };
         let mut publisher = Publisher {
+            alarm: Arc::clone(&alarm),
             applied,
             clock: Arc::clone(&clock),
             cosignatures: Vec::new(),
@@ -169,7 +189,7 @@ impl Log {
             tiles: Arc::clone(&tiles),
             timeout: options.witness_timeout,
             tried: UnixMillis::new(0),
-            witnesses: Witnesses::start(witnesses, &reader, options.witness_timeout, &metrics),
+            witnesses: Witnesses::start(witnesses, &means),
         };
 
         // Each task ends after the step in hand when the log stops; the first to fail stops the others.
@@ -198,6 +218,7 @@ impl Log {
         let budget = Arc::new(Semaphore::new(options.max_waiting.min(Semaphore::MAX_PERMITS)));
         let committed = committed_size;
         let shared = Shared {
+            alarm,
             budget,
             clock,
             committed,
@@ -243,11 +264,11 @@ impl Log {
         &self.0.tiles
     }
 
-    /// Whether the log runs, and its published checkpoint is younger than `limit` or nothing was ever added.
+    /// Whether the log runs without an alarm, and its published checkpoint is younger than `limit` or nothing was ever added.
     pub fn is_fresh(&self, limit: Duration) -> bool {
         let now = self.0.clock.now();
         let fresh = self.published().is_some_and(|published| published.age(now) <= limit);
-        !self.0.stop.is_requested() && (fresh || self.size().get() == 0)
+        !self.0.stop.is_requested() && !self.0.alarm.is_raised() && (fresh || self.size().get() == 0)
     }
 
     /// Adds an entry and returns its index once it is durably in the log. An entry that is in the log already gets
@@ -258,6 +279,10 @@ impl Log {
         }
         if entry.len() > MAX_ENTRY {
             return Err(Error::EntryTooLong { length: entry.len() });
+        }
+        if self.0.alarm.is_raised() {
+            let folder = self.0.alarm.folder().display().to_string();
+            return Err(Error::Alarm { origin: self.0.origin.clone(), folder });
         }
         let share = u32::try_from(entry.len() + 256).expect("an entry is shorter than 64 KiB");
         let budget =

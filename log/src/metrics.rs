@@ -24,6 +24,7 @@ struct WitnessMetrics {
     cosigned: AtomicU64,
     failed: AtomicU64,
     alarms: AtomicU64,
+    claims: AtomicU64,
 }
 
 impl Metrics {
@@ -60,7 +61,16 @@ impl Metrics {
         self.witnesses[witness].alarms.fetch_add(1, Relaxed);
     }
 
-    /// How often a witness knew a larger or other tree than the log.
+    pub(crate) fn witness_claim(&self, witness: usize) {
+        self.witnesses[witness].claims.fetch_add(1, Relaxed);
+    }
+
+    /// How often a witness claimed to know a larger or another tree and did not show it.
+    pub fn claims(&self) -> u64 {
+        self.witnesses.iter().map(|witness| witness.claims.load(Relaxed)).sum()
+    }
+
+    /// How often a witness showed a tree by this log's key that the log does not have.
     pub fn alarms(&self) -> u64 {
         self.witnesses.iter().map(|witness| witness.alarms.load(Relaxed)).sum()
     }
@@ -97,6 +107,7 @@ impl Metrics {
             let labels = [("log", origin), ("witness", witness.name.as_str())];
             sample(out, "witness_cosignatures_total", &labels, witness.cosigned.load(Relaxed));
             sample(out, "witness_failures_total", &labels, witness.failed.load(Relaxed));
+            sample(out, "witness_claims_total", &labels, witness.claims.load(Relaxed));
             sample(out, "witness_alarms_total", &labels, witness.alarms.load(Relaxed));
         }
     }

@@ -17,7 +17,7 @@ use crate::{
     keys::LogKeys,
     metrics::Metrics,
     store::{StoreError, TileStore},
-    witness::{Answer, Round, Witnesses},
+    witness::{Answer, Round, Witnesses, alarm::Alarm},
 };
 
 /// The checkpoint that the world sees.
@@ -47,6 +47,7 @@ impl Published {
 }
 
 pub(crate) struct Publisher {
+    pub(crate) alarm: Arc<Alarm>,
     pub(crate) applied: watch::Receiver<TreeHead>,
     pub(crate) clock: Arc<dyn Clock>,
     /// Verified cosignatures over the head of the newest round, at most one per key.
@@ -79,6 +80,10 @@ fn millis(duration: Duration) -> u64 {
 impl Publisher {
     /// Waits until there is something to publish and tries once; `false` when the log has stopped.
     pub(crate) async fn step(&mut self) -> Result<bool, StoreError> {
+        if self.alarm.is_raised() {
+            // Until an operator has looked and started the log again.
+            return Ok(self.applied.changed().await.is_ok());
+        }
         let head = self.applied.borrow_and_update().clone();
         let Some(grace) = self.due(&head) else {
             let changed = tokio::time::timeout(TICK, self.applied.changed()).await;
@@ -127,7 +132,6 @@ impl Publisher {
         let mut note = self.acceptable(&signed);
         let mut give_up = if note.is_some() { Instant::now() + grace } else { deadline };
         let mut answered = HashSet::new();
-        let mut alarm = false;
         while answered.len() < self.witnesses.count {
             let Ok(Some(outcome)) = tokio::time::timeout_at(give_up, self.witnesses.next()).await else {
                 break;
@@ -136,8 +140,8 @@ impl Publisher {
             match outcome.answer {
                 // A late answer to an earlier round over the same head is as good.
                 Answer::Cosigned(lines) if outcome.round.head == *head => self.keep(lines),
-                Answer::Ahead(size) if size > head.size => alarm = true,
-                Answer::Ahead(_) | Answer::Cosigned(_) | Answer::Failed(_) | Answer::BackingOff => {}
+                Answer::Alarm => return None,
+                Answer::Cosigned(_) | Answer::Failed | Answer::BackingOff => {}
             }
             if now {
                 answered.insert(outcome.witness);
@@ -148,7 +152,7 @@ impl Publisher {
                 give_up = deadline.min(Instant::now() + grace);
             }
         }
-        note.filter(|_| !alarm)
+        note.filter(|_| !self.alarm.is_raised())
     }
 
     /// The log's own signatures, made once per head: a refresh only asks for new cosignatures.

@@ -8,7 +8,7 @@ use glassbloom_service::{Clock, Shutdown};
 use tokio::net::TcpListener;
 
 use crate::{
-    Log, Parts,
+    HttpTransport, Log, Parts,
     config::{Config, LOGS},
     routes::{Service, router},
     store::{LocalTiles, SqliteHeads},
@@ -32,7 +32,9 @@ pub async fn serve(
         let origin = keys.origin().to_owned();
         let tiles = Arc::new(LocalTiles::open(&layout.tiles(segment), &layout.staging(segment))?);
         let heads = Arc::new(SqliteHeads::open(&layout.database(segment)).await?);
-        let parts = Parts { keys, policy: Arc::clone(&policy), tiles, heads };
+        let policy = Arc::clone(&policy);
+        let transport = Arc::new(HttpTransport::new());
+        let parts = Parts { keys, policy, tiles, heads, transport, evidence: layout.evidence(segment) };
         let log = Log::open(parts, witnesses.clone(), options, Arc::clone(&clock))
             .await
             .with_context(|| format!("cannot open {origin}"))?;

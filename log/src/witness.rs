@@ -2,22 +2,33 @@
 //!
 //! Each witness has a task of its own, which always works on the newest round and skips those it missed. A slow or
 //! dead witness therefore delays only itself.
+//!
+//! A witness that claims to know a larger or another tree of this log has to show the note with this log's signature:
+//! then it is the [`alarm`]. Without that it is a witness that failed, like any other.
+
+pub(crate) mod alarm;
+mod transport;
 
 use std::{sync::Arc, time::Duration};
 
-use glassbloom_service::{http_client, read_bounded};
+use axum::http::StatusCode;
 use glassbloom_spec::{
     checkpoint::TreeHead,
+    hash::Hash,
     id::TreeSize,
+    merkle,
     note::{SignatureLine, VerifierKey, parse_signature_lines},
 };
-use reqwest::StatusCode;
 use tokio::{
     sync::{mpsc, watch},
+    task::JoinSet,
     time::Instant,
 };
 
-use crate::{metrics::Metrics, reader::TileReader};
+use self::alarm::{Alarm, Evidence};
+pub(crate) use self::transport::describe;
+pub use self::transport::{HttpTransport, Reply, Transport};
+use crate::{error::Error, keys::LogKeys, metrics::Metrics, reader::TileReader, store::HeadStore};
 
 /// Where a witness takes checkpoints, and the keys it cosigns with.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,10 +52,10 @@ pub(crate) struct Round {
 pub(crate) enum Answer {
     /// Verified signature lines over the round's head.
     Cosigned(Vec<SignatureLine>),
-    /// The witness has seen a larger tree of this log than the log itself: a fork, or a restored backup.
-    Ahead(TreeSize),
-    /// The witness could not be reached, refused, or answered nonsense.
-    Failed(String),
+    /// The witness has shown a tree by this log's key that this log does not have. The alarm is raised.
+    Alarm,
+    /// The witness could not be reached, refused, answered nonsense, or claimed what it did not show.
+    Failed,
     /// It failed a moment ago and is left alone for a while.
     BackingOff,
 }
@@ -61,35 +72,41 @@ pub(crate) struct Witnesses {
     rounds: watch::Sender<Option<Arc<Round>>>,
     outcomes: mpsc::UnboundedReceiver<Outcome>,
     pub(crate) count: usize,
+    // Dropped with this, also in the middle of a request.
+    _tasks: JoinSet<()>,
+}
+
+/// What the tasks of all witnesses share.
+#[derive(Clone)]
+pub(crate) struct Means {
+    pub(crate) alarm: Arc<Alarm>,
+    pub(crate) heads: Arc<dyn HeadStore>,
+    pub(crate) keys: Arc<LogKeys>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) reader: TileReader,
+    pub(crate) timeout: Duration,
+    pub(crate) transport: Arc<dyn Transport>,
 }
 
 impl Witnesses {
     /// Starts one task per witness; they end when this is dropped.
-    pub(crate) fn start(
-        endpoints: Vec<Endpoint>,
-        reader: &TileReader,
-        timeout: Duration,
-        metrics: &Arc<Metrics>,
-    ) -> Self {
+    pub(crate) fn start(endpoints: Vec<Endpoint>, means: &Means) -> Self {
         let (rounds, _) = watch::channel(None);
         let (results, outcomes) = mpsc::unbounded_channel();
-        let http = http_client();
         let count = endpoints.len();
+        let mut tasks = JoinSet::new();
         for (witness, endpoint) in endpoints.into_iter().enumerate() {
             let client = Client {
                 endpoint,
                 failures: 0,
-                http: http.clone(),
                 known: TreeSize::new(0),
-                metrics: Arc::clone(metrics),
+                means: means.clone(),
                 not_before: Instant::now(),
-                reader: reader.clone(),
-                timeout,
                 witness,
             };
-            tokio::spawn(client.run(rounds.subscribe(), results.clone()));
+            tasks.spawn(client.run(rounds.subscribe(), results.clone()));
         }
-        Self { rounds, outcomes, count }
+        Self { rounds, outcomes, count, _tasks: tasks }
     }
 
     /// Hands a new round to every task.
@@ -108,22 +125,25 @@ impl Witnesses {
 struct Client {
     endpoint: Endpoint,
     failures: u32,
-    http: reqwest::Client,
     // The size the witness cosigned last, as far as we know; wrong guesses are corrected by its 409.
     known: TreeSize,
-    metrics: Arc<Metrics>,
+    means: Means,
     not_before: Instant,
-    reader: TileReader,
-    timeout: Duration,
     witness: usize,
 }
 
-/// The reply of an honest witness is a few lines; a size is one.
-const MAX_REPLY: usize = 64 * 1024;
 /// A 409 tells the size; more than a few in a row are a witness that changes its mind.
 const ATTEMPTS: usize = 3;
 const FIRST_BACK_OFF: Duration = Duration::from_millis(100);
 const LONGEST_BACK_OFF: Duration = Duration::from_secs(5);
+
+/// What a witness did with a checkpoint.
+enum Asked {
+    Cosigned(Vec<SignatureLine>),
+    /// It says that it knows a tree that this log does not have.
+    Claim(String),
+    Failed(String),
+}
 
 impl Client {
     async fn run(
@@ -142,51 +162,54 @@ impl Client {
 
     async fn answer(&mut self, round: &Round) -> Answer {
         if Instant::now() < self.not_before {
-            // An alarm holds until the witness says otherwise.
-            let ahead = self.known > round.head.size;
-            return if ahead { Answer::Ahead(self.known) } else { Answer::BackingOff };
+            return Answer::BackingOff;
         }
-        let asked = tokio::time::timeout(self.timeout, self.ask(round)).await;
-        let answer = asked.unwrap_or_else(|_| Answer::Failed(format!("no answer within {:?}", self.timeout)));
-        let url = &self.endpoint.url;
-        match &answer {
-            Answer::Failed(why) => {
-                // Once when it starts to fail and then ever more rarely.
-                if self.failures.is_power_of_two() || self.failures == 0 {
-                    tracing::warn!(witness = %url, size = %round.head.size, "witness did not cosign: {why}");
-                }
-                let pause = FIRST_BACK_OFF.saturating_mul(1 << self.failures.min(10)).min(LONGEST_BACK_OFF);
-                self.not_before = Instant::now() + pause;
-                self.failures += 1;
-                self.metrics.witness_failed(self.witness);
-            }
-            Answer::Ahead(size) => {
-                self.metrics.witness_alarm(self.witness);
-                tracing::error!(
-                    witness = %url, theirs = %size, ours = %round.head.size, origin = %round.head.origin,
-                    "ALARM: a witness has cosigned a larger tree of this log than the one here; nothing is published. \
-                     The log was restored from a backup, or somebody else holds its key"
-                );
-                self.not_before = Instant::now() + LONGEST_BACK_OFF;
-            }
-            Answer::Cosigned(_) => {
+        let limit = self.means.timeout;
+        let late = |_| format!("no answer within {limit:?}");
+        let asked = tokio::time::timeout(limit, self.ask(round)).await;
+        let failed = match asked.unwrap_or_else(|elapsed| Asked::Failed(late(elapsed))) {
+            Asked::Cosigned(lines) => {
                 if self.failures > 0 {
-                    tracing::info!(witness = %url, "witness cosigns again");
+                    tracing::info!(witness = %self.endpoint.url, "witness cosigns again");
                 }
                 self.failures = 0;
-                self.metrics.witness_cosigned(self.witness);
+                self.means.metrics.witness_cosigned(self.witness);
+                return Answer::Cosigned(lines);
             }
-            Answer::BackingOff => {}
+            Asked::Claim(what) => {
+                let shown = tokio::time::timeout(limit, self.prove(round)).await;
+                match shown.unwrap_or_else(|elapsed| Err(late(elapsed))) {
+                    Ok(evidence) => {
+                        self.means.metrics.witness_alarm(self.witness);
+                        self.means.alarm.raise(evidence).await;
+                        return Answer::Alarm;
+                    }
+                    Err(why) => {
+                        self.means.metrics.witness_claim(self.witness);
+                        format!("{what}, and shows nothing that this log signed and does not have: {why}")
+                    }
+                }
+            }
+            Asked::Failed(why) => why,
+        };
+        // Once when it starts to fail and then ever more rarely.
+        if self.failures.is_power_of_two() || self.failures == 0 {
+            let (url, size) = (&self.endpoint.url, round.head.size);
+            tracing::warn!(witness = %url, %size, "witness did not cosign: {failed}");
         }
-        answer
+        let pause = FIRST_BACK_OFF.saturating_mul(1 << self.failures.min(10)).min(LONGEST_BACK_OFF);
+        self.not_before = Instant::now() + pause;
+        self.failures += 1;
+        self.means.metrics.witness_failed(self.witness);
+        Answer::Failed
     }
 
-    async fn ask(&mut self, round: &Round) -> Answer {
+    async fn ask(&mut self, round: &Round) -> Asked {
         for _ in 0..ATTEMPTS {
             self.known = self.known.min(round.head.size);
-            let proof = match self.reader.consistency(self.known, round.head.size).await {
+            let proof = match self.means.reader.consistency(self.known, round.head.size).await {
                 Ok(proof) => proof,
-                Err(error) => return Answer::Failed(error.to_string()),
+                Err(error) => return Asked::Failed(error.to_string()),
             };
             let mut body = format!("old {}\n", self.known);
             for hash in proof {
@@ -196,48 +219,76 @@ impl Client {
             body.push('\n');
             let mut body = body.into_bytes();
             body.extend_from_slice(&round.note);
-            let (status, reply) = match self.post(body).await {
+            let reply = match self.means.transport.add_checkpoint(&self.endpoint.url, body).await {
                 Ok(reply) => reply,
-                Err(why) => return Answer::Failed(why),
+                Err(why) => return Asked::Failed(why),
             };
-            match status {
-                StatusCode::OK => return self.accept(round, &reply),
+            let Ok(text) = String::from_utf8(reply.body) else {
+                return Asked::Failed(format!("{}, and not text", reply.status));
+            };
+            match reply.status {
+                StatusCode::OK => return self.accept(round, &text),
                 StatusCode::CONFLICT => {
-                    let size = reply.trim_end().parse::<TreeSize>();
+                    let size = text.trim_end().parse::<TreeSize>();
                     let Ok(size) = size else {
-                        return Answer::Failed(format!("409 without a size: {:?}", start(&reply)));
+                        return Asked::Failed(format!("409 without a size: {:?}", start(&text)));
                     };
-                    self.known = size;
                     if size > round.head.size {
-                        return Answer::Ahead(size);
+                        return Asked::Claim(format!("it claims to have cosigned a tree of size {size}"));
                     }
+                    self.known = size;
                 }
                 StatusCode::UNPROCESSABLE_ENTITY => {
-                    self.metrics.witness_alarm(self.witness);
-                    tracing::error!(
-                        witness = %self.endpoint.url, known = %self.known, origin = %round.head.origin,
-                        "ALARM: a witness says that this tree does not extend the one it cosigned"
-                    );
-                    return Answer::Failed(format!("422: {:?}", start(&reply)));
+                    return Asked::Claim(format!(
+                        "it says that this tree does not extend the one of size {} that it cosigned: {:?}",
+                        self.known,
+                        start(&text)
+                    ));
                 }
-                status => return Answer::Failed(format!("{status}: {:?}", start(&reply))),
+                status => return Asked::Failed(format!("{status}: {:?}", start(&text))),
             }
         }
-        Answer::Failed(format!("it answered 409 {ATTEMPTS} times"))
+        Asked::Failed(format!("it answered 409 {ATTEMPTS} times"))
     }
 
-    async fn post(&self, body: Vec<u8>) -> Result<(StatusCode, String), String> {
-        let url = format!("{}/add-checkpoint", self.endpoint.url.trim_end_matches('/'));
-        let response = self.http.post(url).body(body).send().await.map_err(|e| describe(&e))?;
-        let status = response.status();
-        let reply = read_bounded(response, MAX_REPLY).await.map_err(|e| e.to_string())?;
-        Ok((status, String::from_utf8(reply).map_err(|_| "the answer is not text".to_owned())?))
+    /// Has the witness show the tree that it knows, and compares it with this log's.
+    async fn prove(&self, round: &Round) -> Result<Evidence, String> {
+        let Means { heads, keys, transport, .. } = &self.means;
+        let (url, origin) = (&self.endpoint.url, &round.head.origin);
+        let shown = transport.checkpoint(url, origin).await?.ok_or("it has no note of this log")?;
+        let theirs = keys.open_head(&shown).ok_or("its note is not signed by this log's key")?;
+        // Loaded after the note was shown, so that it covers whatever this log itself had cosigned until then.
+        let stored = heads.load(origin).await.map_err(|e| e.to_string())?;
+        let stored = stored.ok_or("the head of this log is gone")?;
+        let newest = keys.open_head(&stored.note).ok_or("the head here is not signed by this log's key")?;
+        let (ours, ours_note, root) = if theirs.size <= round.head.size {
+            let root = self.root(theirs.size, round.head.size).await.map_err(|e| e.to_string())?;
+            (round.head.clone(), round.note.clone(), Some(root))
+        } else if theirs.size < newest.size {
+            return Err(
+                "its tree is larger than the one it was asked about, but smaller than the one here".into()
+            );
+        } else {
+            let root = (theirs.size == newest.size).then_some(newest.root);
+            (newest, stored.note, root)
+        };
+        if root == Some(theirs.root) {
+            return Err(format!("the tree of size {} that it shows is the one here", theirs.size));
+        }
+        Ok(Evidence { ours, ours_note, theirs, theirs_note: shown, witness: url.clone() })
+    }
+
+    /// The root that the tree of size `now` had when it was smaller.
+    async fn root(&self, then: TreeSize, now: TreeSize) -> Result<Hash, Error> {
+        // From tiles of the tree as it is now: its edge at that size may never have been written.
+        let tiles = self.means.reader.tiles(&merkle::frontier_nodes(then), now).await?;
+        Ok(merkle::root_from_nodes(then, &tiles)?)
     }
 
     /// Only lines by this witness's own keys that verify are kept: what is published must verify as a whole.
-    fn accept(&mut self, round: &Round, reply: &str) -> Answer {
+    fn accept(&mut self, round: &Round, reply: &str) -> Asked {
         let Ok(lines) = parse_signature_lines(reply) else {
-            return Answer::Failed(format!("not signature lines: {:?}", start(reply)));
+            return Asked::Failed(format!("not signature lines: {:?}", start(reply)));
         };
         let mut good = Vec::new();
         for line in lines {
@@ -245,28 +296,18 @@ impl Client {
             match key.verify(&round.head, &line) {
                 // A cosignature without a time says nothing about freshness.
                 Ok(time) if time.get() > 0 => good.push(line),
-                Ok(_) => return Answer::Failed("a cosignature without a time".to_owned()),
-                Err(error) => return Answer::Failed(error.to_string()),
+                Ok(_) => return Asked::Failed("a cosignature without a time".to_owned()),
+                Err(error) => return Asked::Failed(error.to_string()),
             }
         }
         if good.is_empty() {
-            return Answer::Failed("no signature by the key that the policy names".to_owned());
+            return Asked::Failed("no signature by the key that the policy names".to_owned());
         }
         self.known = round.head.size;
-        Answer::Cosigned(good)
+        Asked::Cosigned(good)
     }
 }
 
 fn start(text: &str) -> String {
     text.chars().take(120).collect()
-}
-
-/// What went wrong, without the address that the caller names anyway.
-pub(crate) fn describe(error: &reqwest::Error) -> String {
-    // The outer message only repeats the address; the cause says "connection refused".
-    let mut cause: &dyn std::error::Error = error;
-    while let Some(inner) = cause.source() {
-        cause = inner;
-    }
-    cause.to_string()
 }

@@ -8,7 +8,7 @@ use crate::support::{
     keys, published,
 };
 use glassbloom_log::{
-    Error, Log, Parts,
+    Error, Log,
     store::{
         BatchName, HeadStore, LocalTiles, MemoryHeads, MemoryTiles, SqliteHeads, StoreError, StoredHead,
         TileStore,
@@ -214,13 +214,7 @@ async fn survives_reopening_at_every_size() {
 async fn stopping_answers_everybody() {
     let bench = Bench::memory();
     bench.create().await;
-    let parts = Parts {
-        keys: keys(),
-        policy: Arc::clone(&bench.policy),
-        tiles: Arc::clone(&bench.tiles),
-        heads: Arc::clone(&bench.heads),
-    };
-    let log = Log::open(parts, vec![], bench.options, Arc::clone(&bench.clock)).await.unwrap();
+    let log = bench.open().await.unwrap();
     let shutdown = Shutdown::new();
     let adds = {
         let log = log.clone();

@@ -8,7 +8,12 @@ use crate::support::{
 };
 use glassbloom_log::Error;
 use glassbloom_service::MockClock;
-use glassbloom_spec::{id::UnixMillis, note::SignedNote};
+use glassbloom_spec::{
+    checkpoint::TreeHead,
+    hash::Hash,
+    id::UnixMillis,
+    note::{NoteSigner, SignedNote},
+};
 
 const SHORT: Duration = Duration::from_millis(700);
 
@@ -97,65 +102,151 @@ async fn a_silent_witness_outside_the_quorum_delays_nothing() {
 }
 
 #[tokio::test]
-async fn a_witness_with_a_larger_tree_stops_publication() {
-    let witnesses = three().await;
-    let bench = bench(&witnesses, 3);
-    bench.create().await;
-    let log = bench.open().await.unwrap();
-    log.append(entry(0), LIMIT).await.unwrap();
-    let before = log.published().unwrap();
-    witnesses[2].mood(Mood::Ahead(1000));
-    let late = log.append(entry(1), SHORT).await.unwrap_err();
-    assert!(matches!(late, Error::Late { .. }), "{late}");
-    assert!(log.metrics().alarms() > 0);
-    assert_eq!(log.published().unwrap(), before);
-}
-
-#[tokio::test]
-async fn the_alarm_of_a_witness_outside_the_quorum_counts_and_ends() {
-    let witnesses = three().await;
-    let bench = bench(&witnesses, 2);
-    bench.create().await;
-    let log = bench.open().await.unwrap();
-    log.append(entry(0), LIMIT).await.unwrap();
-    witnesses[2].mood(Mood::Ahead(1000));
-    // The others may be faster once or twice; from the alarm on nothing more comes out.
-    let mut n = 1;
-    while log.append(entry(n), SHORT).await.is_ok() {
-        n += 1;
-        assert!(n < 100, "published in spite of the alarm");
+async fn a_claim_without_proof_stops_nobody_but_the_witness_that_made_it() {
+    for mood in [Mood::Ahead(1000), Mood::Rejecting] {
+        let witnesses = three().await;
+        let bench = bench(&witnesses, 2);
+        bench.create().await;
+        let log = bench.open().await.unwrap();
+        log.append(entry(0), LIMIT).await.unwrap();
+        witnesses[2].mood(mood);
+        // What it shows is, in turn: its own, honest note; one by another key; no note at all.
+        log.append(entry(1), LIMIT).await.unwrap();
+        until("a claim", || log.metrics().claims() >= 1).await;
+        witnesses[2].shows(signed_by_a_stranger());
+        let before = log.metrics().claims();
+        let mut n = 2;
+        while log.metrics().claims() <= before {
+            log.append(entry(n), LIMIT).await.unwrap();
+            n += 1;
+        }
+        witnesses[2].shows(b"no note".to_vec());
+        for _ in 0..5 {
+            log.append(entry(n), LIMIT).await.unwrap();
+            n += 1;
+        }
+        assert_eq!(log.metrics().alarms(), 0);
+        assert!(log.is_fresh(LIMIT));
+        assert!(!bench.evidence.path().join("evidence").exists());
+        // As a member of the quorum it is as good as none.
+        witnesses[1].mood(Mood::Broken);
+        let late = log.append(entry(n), SHORT).await.unwrap_err();
+        assert!(matches!(late, Error::Late { .. }), "{late}");
+        witnesses[2].mood(Mood::Honest);
+        log.append(entry(n), LIMIT).await.unwrap();
+        assert_eq!(bench.check_all(&log).await.get(), n + 1);
     }
-    let before = log.published().unwrap();
-    log.append(entry(n + 1), SHORT).await.unwrap_err();
-    assert_eq!(log.published().unwrap(), before);
-    witnesses[2].mood(Mood::Honest);
-    log.append(entry(n + 2), LIMIT).await.unwrap();
-    assert_eq!(bench.check_all(&log).await.get(), n + 3);
 }
 
-#[tokio::test]
-async fn a_restored_log_is_noticed_by_the_witnesses() {
+/// A larger tree of the same name, signed by somebody else's key.
+fn signed_by_a_stranger() -> Vec<u8> {
+    let head = TreeHead { origin: ORIGIN.to_owned(), size: 1000.into(), root: Hash::of(b"a larger tree") };
+    let signer = NoteSigner::ed25519_log(ORIGIN, [77; 32]).unwrap();
+    let line = signer.sign_checkpoint(&head).unwrap();
+    SignedNote { text: head.to_string(), signatures: vec![line] }.encode()
+}
+
+/// The files of proven alarms: their kind and the two notes.
+fn evidence(bench: &Bench) -> Vec<(String, TreeHead, TreeHead)> {
+    let head = |file: &serde_json::Value, note: &str| {
+        let note = SignedNote::parse(file[note].as_str().unwrap().as_bytes()).unwrap();
+        TreeHead::parse(&note.text).unwrap()
+    };
+    let Ok(files) = std::fs::read_dir(bench.evidence.path().join("evidence")) else { return vec![] };
+    files
+        .map(|file| {
+            let file: serde_json::Value =
+                serde_json::from_slice(&std::fs::read(file.unwrap().path()).unwrap()).unwrap();
+            let kind = file["kind"].as_str().unwrap().to_owned();
+            (kind, head(&file, "then_served"), head(&file, "first_seen"))
+        })
+        .collect()
+}
+
+/// Witnesses that have cosigned two entries, and a log with the same keys that has `size` other ones.
+async fn restored(size: u64) -> ([FakeWitness; 3], Bench, glassbloom_log::Log) {
     let witnesses = three().await;
     let first = bench(&witnesses, 2);
     first.create().await;
     let log = first.open().await.unwrap();
     log.append(entry(0), LIMIT).await.unwrap();
     log.append(entry(1), LIMIT).await.unwrap();
+    until("all have cosigned", || {
+        witnesses.iter().all(|witness| witness.seen(ORIGIN).is_some_and(|head| head.size.get() == 2))
+    })
+    .await;
     log.stop().await.unwrap();
     // The same keys on an older state: without witnesses this would be a fork.
+    for witness in &witnesses {
+        witness.mood(Mood::Broken);
+    }
     let second = bench(&witnesses, 2);
     second.create().await;
     let log = second.open().await.unwrap();
-    let late = log.append(entry(9), SHORT).await.unwrap_err();
-    assert!(matches!(late, Error::Late { .. }), "{late}");
-    assert!(log.metrics().alarms() > 0);
-    // Grown past the old size it still does not get through: the trees differ.
-    for n in 10..14 {
-        log.add(entry(n)).await.unwrap();
+    for n in 0..size {
+        log.add(entry(100 + n)).await.unwrap();
     }
-    let late = log.append(entry(14), SHORT).await.unwrap_err();
-    assert!(matches!(late, Error::Late { .. }), "{late}");
-    assert!(log.published().is_none());
+    (witnesses, second, log)
+}
+
+#[tokio::test]
+async fn a_restored_log_is_proven_by_any_witness_and_stops() {
+    for (size, kind) in [(0, "larger-tree"), (1, "larger-tree"), (2, "equivocation"), (5, "equivocation")] {
+        let (witnesses, bench, log) = restored(size).await;
+        // One is enough; the others would not get it to the quorum.
+        witnesses[1].mood(Mood::Honest);
+        let raised = async {
+            while !matches!(log.add(entry(900)).await, Err(Error::Alarm { .. })) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(LIMIT, raised).await.expect("the alarm is raised");
+        assert_eq!(log.metrics().alarms(), 1, "{size}");
+        assert!(!log.is_fresh(LIMIT));
+        until("the file", || !evidence(&bench).is_empty()).await;
+        let [(found, ours, theirs)] = &evidence(&bench)[..] else { panic!("one file") };
+        if size != 1 {
+            // With one entry it depends on whether the last `add` above came before the alarm.
+            assert_eq!(found, kind, "{size}: {ours:?} {theirs:?}");
+        }
+        assert_eq!((theirs.size.get(), &theirs.origin), (2, &ours.origin));
+        assert_eq!(theirs.root, witnesses[1].seen(ORIGIN).unwrap().root);
+
+        // It holds although the witness falls silent, and over a restart.
+        for witness in &witnesses {
+            witness.forget();
+            witness.mood(Mood::Honest);
+        }
+        log.stop().await.unwrap();
+        let log = bench.open().await.unwrap();
+        let error = log.append(entry(901), SHORT).await.unwrap_err();
+        assert!(matches!(error, Error::Alarm { .. }), "{error}");
+        tokio::time::sleep(Duration::from_millis(400)).await;
+        assert!(log.published().is_none());
+        log.stop().await.unwrap();
+        // Until an operator has taken note.
+        std::fs::rename(bench.evidence.path().join("evidence"), bench.evidence.path().join("kept")).unwrap();
+        let log = bench.open().await.unwrap();
+        log.append(entry(901), LIMIT).await.unwrap();
+        bench.check_all(&log).await;
+    }
+}
+
+#[tokio::test]
+async fn one_witness_at_two_addresses_is_no_alarm() {
+    let witness = FakeWitness::start(0).await;
+    let mut other = witness.endpoint.clone();
+    other.url.push('/');
+    let mut bench = Bench::memory().with_witnesses(vec![witness.endpoint.clone()], 1);
+    // Each client finds that the witness knows more than it has told it.
+    bench.witnesses.push(other);
+    bench.create().await;
+    let log = bench.open().await.unwrap();
+    for n in 0..100 {
+        log.append(entry(n), LIMIT).await.unwrap();
+    }
+    assert_eq!(log.metrics().alarms(), 0);
+    bench.check_all(&log).await;
 }
 
 #[tokio::test]

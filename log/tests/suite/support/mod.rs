@@ -8,12 +8,13 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use glassbloom_log::{
-    Endpoint, Error, Log, LogKeys, Options, Parts,
+    Endpoint, Error, HttpTransport, Log, LogKeys, Options, Parts,
     fsck::{Source, check},
     store::{HeadStore, MemoryHeads, MemoryTiles, TileStore},
 };
 use glassbloom_service::{Clock, SystemClock};
 use glassbloom_spec::{id::TreeSize, policy::Policy};
+use tempfile::TempDir;
 
 pub(crate) const ORIGIN: &str = "test.example/registry";
 pub(crate) const LIMIT: Duration = Duration::from_secs(20);
@@ -26,6 +27,7 @@ pub(crate) struct Bench {
     pub(crate) witnesses: Vec<Endpoint>,
     pub(crate) options: Options,
     pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) evidence: TempDir,
 }
 
 pub(crate) fn keys() -> LogKeys {
@@ -63,6 +65,7 @@ impl Bench {
             witnesses: vec![],
             options,
             clock: Arc::new(SystemClock),
+            evidence: tempfile::tempdir().unwrap(),
         }
     }
 
@@ -82,6 +85,8 @@ impl Bench {
             policy: Arc::clone(&self.policy),
             tiles: Arc::clone(&self.tiles),
             heads: Arc::clone(&self.heads),
+            transport: Arc::new(HttpTransport::new()),
+            evidence: self.evidence.path().join("evidence"),
         };
         Log::open(parts, self.witnesses.clone(), self.options, Arc::clone(&self.clock)).await
     }

@@ -7,10 +7,10 @@ use std::{
 
 use axum::{
     Router,
-    extract::State,
+    extract::{Path, State},
     http::{StatusCode, header},
     response::{IntoResponse, Response},
-    routing::post,
+    routing::{get, post},
 };
 use glassbloom_log::Endpoint;
 use glassbloom_spec::{
@@ -21,7 +21,7 @@ use glassbloom_spec::{
     note::{NoteSigner, SignedNote},
 };
 
-/// Answers `add-checkpoint` from memory.
+/// Answers `add-checkpoint` and the read API from memory.
 pub(crate) struct FakeWitness {
     pub(crate) endpoint: Endpoint,
     state: Arc<Mutex<Behaviour>>,
@@ -30,7 +30,9 @@ pub(crate) struct FakeWitness {
 
 struct Behaviour {
     signer: NoteSigner,
-    seen: HashMap<String, TreeHead>,
+    seen: HashMap<String, (TreeHead, SignedNote)>,
+    /// What the read API shows instead of what was cosigned.
+    shows: Option<Vec<u8>>,
     mood: Mood,
     requests: usize,
     time: u64,
@@ -47,17 +49,27 @@ pub(crate) enum Mood {
     Forging,
     /// Claims to know a tree of this size.
     Ahead(u64),
+    /// Claims that the tree is not the one it knows.
+    Rejecting,
 }
 
 impl FakeWitness {
     pub(crate) async fn start(n: u8) -> Self {
         let signer = NoteSigner::ed25519_witness(&format!("witness{n}.example"), [100 + n; 32]).unwrap();
         let key = signer.vkey().clone();
-        let behaviour =
-            Behaviour { signer, seen: HashMap::new(), mood: Mood::Honest, requests: 0, time: 1_900_000_000 };
+        let behaviour = Behaviour {
+            signer,
+            seen: HashMap::new(),
+            shows: None,
+            mood: Mood::Honest,
+            requests: 0,
+            time: 1_900_000_000,
+        };
         let state = Arc::new(Mutex::new(behaviour));
-        let router =
-            Router::new().route("/add-checkpoint", post(add_checkpoint)).with_state(Arc::clone(&state));
+        let router = Router::new()
+            .route("/add-checkpoint", post(add_checkpoint))
+            .route("/{origin}/checkpoint", get(checkpoint))
+            .with_state(Arc::clone(&state));
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let server = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
@@ -73,7 +85,12 @@ impl FakeWitness {
     }
 
     pub(crate) fn seen(&self, origin: &str) -> Option<TreeHead> {
-        self.state.lock().unwrap().seen.get(origin).cloned()
+        self.state.lock().unwrap().seen.get(origin).map(|(head, _)| head.clone())
+    }
+
+    /// From now on its read API shows this note.
+    pub(crate) fn shows(&self, note: Vec<u8>) {
+        self.state.lock().unwrap().shows = Some(note);
     }
 
     /// Makes it forget, as a witness that lost its state would.
@@ -98,7 +115,20 @@ async fn add_checkpoint(State(state): State<Arc<Mutex<Behaviour>>>, body: String
         Mood::Silent => std::future::pending().await,
         Mood::Broken => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
         Mood::Ahead(size) => conflict(size),
+        Mood::Rejecting => StatusCode::UNPROCESSABLE_ENTITY.into_response(),
         Mood::Honest | Mood::Forging => cosign(&mut state.lock().unwrap(), &body, mood == Mood::Forging),
+    }
+}
+
+async fn checkpoint(State(state): State<Arc<Mutex<Behaviour>>>, Path(origin): Path<String>) -> Response {
+    let state = state.lock().unwrap();
+    if let Some(note) = &state.shows {
+        return note.clone().into_response();
+    }
+    let seen = state.seen.iter().find(|(name, _)| Hash::of(name.as_bytes()).to_string() == origin);
+    match seen {
+        Some((_, (_, note))) => note.encode().into_response(),
+        None => StatusCode::NOT_FOUND.into_response(),
     }
 }
 
@@ -111,20 +141,23 @@ fn cosign(state: &mut Behaviour, body: &str, forge: bool) -> Response {
     let mut lines = request.split('\n');
     let old: TreeSize = lines.next().unwrap().strip_prefix("old ").unwrap().parse().unwrap();
     let proof: Vec<Hash> = lines.map(|line| Hash::from_base64(line).unwrap()).collect();
-    let note = SignedNote::parse(note.as_bytes()).unwrap();
+    let mut note = SignedNote::parse(note.as_bytes()).unwrap();
     let mut head = TreeHead::parse(&note.text).unwrap();
     let known =
-        state.seen.get(&head.origin).map_or((0.into(), Hash::EMPTY_TREE), |seen| (seen.size, seen.root));
+        state.seen.get(&head.origin).map_or((0.into(), Hash::EMPTY_TREE), |(seen, _)| (seen.size, seen.root));
     if old != known.0 {
         return conflict(known.0.get());
     }
     if verify_consistency(known.0, head.size, known.1, head.root, &proof).is_err() {
         return StatusCode::UNPROCESSABLE_ENTITY.into_response();
     }
-    state.seen.insert(head.origin.clone(), head.clone());
     state.time += 1;
+    let known = head.clone();
     if forge {
         head.root = Hash::of(b"another tree");
     }
-    format!("{}\n", state.signer.cosign(&head, UnixSeconds::new(state.time)).unwrap()).into_response()
+    let line = state.signer.cosign(&head, UnixSeconds::new(state.time)).unwrap();
+    note.signatures.push(line.clone());
+    state.seen.insert(head.origin.clone(), (known, note));
+    format!("{line}\n").into_response()
 }
