@@ -22,6 +22,7 @@ mod reader;
 pub mod routes;
 mod sequencer;
 mod serve;
+mod source;
 mod staging;
 pub mod store;
 mod witness;

@@ -371,18 +371,30 @@ impl Frontier {
     ///
     /// # Panics
     /// When the tree already has 2^64 - 1 leaves.
-    pub fn append_with(&mut self, leaf_hash: Hash, mut completed: impl FnMut(NodeId, Hash)) {
-        let index = self.size.get();
-        let mut hash = leaf_hash;
-        completed(NodeId { level: 0, index }, hash);
+    pub fn append_with(&mut self, leaf_hash: Hash, completed: impl FnMut(NodeId, Hash)) {
+        self.append_subtree(0, leaf_hash, completed);
+    }
+
+    /// Appends a perfect subtree of `2^level` leaves by its root and shows every node that this completes, the root
+    /// first: the nodes inside it are the caller's.
+    ///
+    /// # Panics
+    /// When the size is no multiple of `2^level`, or the tree would have more than 2^64 - 1 leaves.
+    pub fn append_subtree(&mut self, level: u8, root: Hash, mut completed: impl FnMut(NodeId, Hash)) {
+        let size = self.size.get();
+        let leaves = 1_u64.checked_shl(u32::from(level)).expect("no tree is higher than 63 levels");
+        assert!(size.is_multiple_of(leaves), "a subtree of {leaves} leaves cannot begin at {size}");
+        let index = size >> level;
+        let mut hash = root;
+        completed(NodeId { level, index }, hash);
         // Each trailing one bit of the old size is a subtree as large as the one in hand.
-        for level in 1..=index.trailing_ones() {
+        for up in 1..=index.trailing_ones() {
             let left = self.hashes.pop().expect("one hash per one bit of the size");
             hash = Hash::node(&left, &hash);
-            completed(NodeId { level: level as u8, index: index >> level }, hash);
+            completed(NodeId { level: level + up as u8, index: index >> up }, hash);
         }
         self.hashes.push(hash);
-        self.size = TreeSize::new(index.checked_add(1).expect("no log reaches 2^64 entries"));
+        self.size = TreeSize::new(size.checked_add(leaves).expect("no log reaches 2^64 entries"));
     }
 
     /// The root of the tree.
@@ -434,6 +446,37 @@ mod tests {
                 verify_consistency(old, size, old_root, root, &proof).unwrap();
             }
         }
+    }
+
+    #[test]
+    fn subtrees_and_leaves_make_the_same_tree() {
+        for size in 0..70_u64 {
+            let (by_leaf, nodes) = tree(size);
+            for level in 0..4_u8 {
+                let (mut frontier, mut seen) = (Frontier::new(), BTreeMap::new());
+                for index in 0..size >> level {
+                    let node = NodeId { level, index };
+                    frontier.append_subtree(level, nodes[&node], |id, hash| {
+                        seen.insert(id, hash);
+                    });
+                }
+                for index in (size >> level) << level..size {
+                    frontier.append_with(nodes[&NodeId { level: 0, index }], |id, hash| {
+                        seen.insert(id, hash);
+                    });
+                }
+                assert_eq!(frontier, by_leaf, "{size} leaves, subtrees of level {level}");
+                assert!(seen.iter().all(|(id, hash)| nodes[id] == *hash));
+                assert!(nodes.keys().filter(|id| id.level >= level).all(|id| seen.contains_key(id)));
+            }
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "cannot begin at 1")]
+    fn a_subtree_begins_where_one_can() {
+        let (mut frontier, _) = tree(1);
+        frontier.append_subtree(1, Hash::EMPTY_TREE, |_, _| ());
     }
 
     #[test]

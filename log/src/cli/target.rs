@@ -1,0 +1,100 @@
+//! Finds the logs that an argument of the command line stands for.
+
+use std::path::Path;
+
+use anyhow::{Context, bail};
+use glassbloom_service::{ExitCode, http_client};
+use glassbloom_spec::{checkpoint::TreeHead, note::SignedNote, policy::Policy};
+
+use crate::{
+    config::read,
+    fsck::{FsckError, Source},
+};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Target {
+    /// Address of a log service or of one log, or a data or public folder.
+    pub(super) target: String,
+    /// Whom to believe [default: the policy beside the log, which proves only that the log agrees with itself].
+    #[arg(long)]
+    pub(super) policy: Option<std::path::PathBuf>,
+}
+
+/// Whom to believe, and where each log is.
+pub(super) struct Resolved {
+    pub(super) policy: Policy,
+    pub(super) logs: Vec<(String, Source)>,
+}
+
+impl Target {
+    fn below(&self, path: &str) -> Source {
+        let base = self.target.trim_end_matches('/').to_owned();
+        let folder = Path::new(&base);
+        match (base.contains("://"), path) {
+            (true, "") => Source::Http(http_client(), base),
+            (true, path) => Source::Http(http_client(), format!("{base}/{path}")),
+            (false, path) if folder.join("public").is_dir() => {
+                Source::Folder(folder.join("public").join(path))
+            }
+            (false, path) => Source::Folder(folder.join(path)),
+        }
+    }
+
+    /// One log, or all of a service. The inner error is one that the source is to blame for.
+    pub(super) async fn resolve(&self) -> anyhow::Result<Result<Resolved, FsckError>> {
+        let http = self.target.contains("://");
+        let policy = match (&self.policy, http) {
+            (Some(path), _) => read(path)?,
+            (None, false) => {
+                let folder = Path::new(&self.target);
+                let beside =
+                    ["", "..", "../..", "../../.."].map(|up| folder.join(up).join("policy"));
+                let Some(path) = beside.iter().find(|path| path.is_file()) else {
+                    bail!("no policy beside {}; name one with --policy", self.target);
+                };
+                read(path)?
+            }
+            (None, true) => match self.below("").get("policy").await {
+                Ok(Some(text)) => {
+                    String::from_utf8(text.to_vec()).context("the policy that the log serves")?
+                }
+                Ok(None) => bail!("{} serves no policy; name one with --policy", self.target),
+                Err(error) => return Ok(Err(error)),
+            },
+        };
+        let policy = Policy::parse(&policy).context("the policy")?;
+        // A target that has a checkpoint is one log, whichever it says it is.
+        let alone = match self.below("").get("checkpoint").await {
+            Ok(note) => note.and_then(|note| TreeHead::parse(&SignedNote::parse(&note).ok()?.text).ok()),
+            Err(error) => return Ok(Err(error)),
+        };
+        let logs = match alone {
+            Some(head) => vec![(head.origin, self.below(""))],
+            None => policy
+                .logs()
+                .iter()
+                .map(|log| (log.origin.clone(), self.below(path_of(&log.origin))))
+                .collect(),
+        };
+        Ok(Ok(Resolved { policy, logs }))
+    }
+}
+
+/// Where a service serves a log: its origin without the name of the service.
+fn path_of(origin: &str) -> &str {
+    origin.split_once('/').map_or(origin, |(_, path)| path)
+}
+
+/// Says on standard error what is wrong.
+pub(super) fn report(error: &FsckError) -> ExitCode {
+    eprintln!("error: {error}");
+    error.exit_code()
+}
+
+/// The first that is not ok, findings before all others.
+pub(super) const fn worse(one: ExitCode, other: ExitCode) -> ExitCode {
+    match (one, other) {
+        (ExitCode::Ok, other) | (_, other @ ExitCode::Rejected) => other,
+        (one, _) => one,
+    }
+}
