@@ -95,7 +95,10 @@ impl Source {
 }
 
 /// Reads like [`Source::tile`], from a folder, on the thread of the caller.
-pub(crate) fn read_tile(folder: &std::path::Path, path: TilePath) -> Result<Option<(TilePath, Bytes)>, FsckError> {
+pub(crate) fn read_tile(
+    folder: &std::path::Path,
+    path: TilePath,
+) -> Result<Option<(TilePath, Bytes)>, FsckError> {
     for path in versions(path) {
         let name = path.to_string();
         let read = optional(fs::read(folder.join(&name))).map_err(|error| unreachable(&name, error))?;

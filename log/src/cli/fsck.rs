@@ -40,7 +40,8 @@ pub(super) async fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let mut code = ExitCode::Ok;
     for (origin, source) in logs {
         let progress = Progress::new(&origin, "entries");
-        let checked = check_with(&source, &policy, &origin, &options, |done, all| progress.show(done, all)).await;
+        let checked =
+            check_with(&source, &policy, &origin, &options, |done, all| progress.show(done, all)).await;
         progress.finish();
         code = worse(
             code,
@@ -57,7 +58,9 @@ fn show(origin: &str, found: &Report) -> ExitCode {
     let (size, root) = (found.checkpoint.size(), found.checkpoint.root());
     let earlier = found.resumed.as_ref().map_or(&[][..], |(_, findings)| findings);
     for finding in earlier {
-        println!("{origin}: found by an earlier run: {finding}\n  do: repair it, then check with --from-genesis");
+        println!(
+            "{origin}: found by an earlier run: {finding}\n  do: repair it, then check with --from-genesis"
+        );
     }
     for finding in &found.findings {
         println!("{origin}: {finding}\n  do: {}", finding.action());

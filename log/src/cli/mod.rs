@@ -92,4 +92,3 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Status(args) => status::run(&args).await,
     }
 }
-

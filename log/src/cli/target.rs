@@ -47,8 +47,7 @@ impl Target {
             (Some(path), _) => read(path)?,
             (None, false) => {
                 let folder = Path::new(&self.target);
-                let beside =
-                    ["", "..", "../..", "../../.."].map(|up| folder.join(up).join("policy"));
+                let beside = ["", "..", "../..", "../../.."].map(|up| folder.join(up).join("policy"));
                 let Some(path) = beside.iter().find(|path| path.is_file()) else {
                     bail!("no policy beside {}; name one with --policy", self.target);
                 };

@@ -19,10 +19,7 @@ pub(super) const BUNDLE_LEVEL: u8 = 8;
 /// What a bundle adds to the tree.
 pub(super) enum Checked {
     /// A full bundle, by the root over its entries.
-    Full {
-        root: Hash,
-        findings: Vec<Finding>,
-    },
+    Full { root: Hash, findings: Vec<Finding> },
     /// The partial bundle at the end, by what it and the tile beside it say: only the signed root can tell which is
     /// right.
     Last(Compared),

@@ -240,7 +240,8 @@ pub async fn check_with(
     let save = |run: &Run| {
         let Some(path) = &options.state else { return Ok(()) };
         let earlier = resumed.iter().flat_map(|(_, findings)| findings).cloned();
-        let findings: Vec<String> = earlier.chain(run.findings.iter().map(ToString::to_string)).take(MAX_FINDINGS).collect();
+        let findings: Vec<String> =
+            earlier.chain(run.findings.iter().map(ToString::to_string)).take(MAX_FINDINGS).collect();
         state::save(path, checkpoint.head(), &run.tree, &findings)
     };
     let first = run.tree.size().get() / u64::from(FULL_WIDTH);
@@ -289,7 +290,8 @@ fn steps(
                 return bundle::anywhere(source, run.start, size).await;
             };
             let folder = folder.clone();
-            let failed = FsckError::Unreachable { path: folder.display().to_string(), why: "a thread died".into() };
+            let failed =
+                FsckError::Unreachable { path: folder.display().to_string(), why: "a thread died".into() };
             let done = tokio::task::spawn_blocking(move || bundle::in_folder(&folder, run, size)).await;
             done.unwrap_or(Err(failed))
         })

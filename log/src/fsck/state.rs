@@ -37,7 +37,12 @@ struct File {
 const KIND: &str = "glassbloom-log fsck state v1";
 
 /// Writes how far the check has come.
-pub(super) fn save(path: &Path, head: &TreeHead, tree: &Rebuilt, findings: &[String]) -> Result<(), FsckError> {
+pub(super) fn save(
+    path: &Path,
+    head: &TreeHead,
+    tree: &Rebuilt,
+    findings: &[String],
+) -> Result<(), FsckError> {
     let file = File {
         kind: KIND.to_owned(),
         head: head.clone(),
@@ -47,10 +52,8 @@ pub(super) fn save(path: &Path, head: &TreeHead, tree: &Rebuilt, findings: &[Str
         findings: findings.to_vec(),
     };
     let text = serde_json::to_vec(&file).expect("numbers and strings are JSON");
-    durable::write(path, &text).map_err(|error| FsckError::Unwritable {
-        path: path.display().to_string(),
-        why: error.to_string(),
-    })
+    durable::write(path, &text)
+        .map_err(|error| FsckError::Unwritable { path: path.display().to_string(), why: error.to_string() })
 }
 
 /// Reads how far an earlier check of this log has come, and what it found; `None` when there was none.
@@ -76,11 +79,15 @@ pub(super) async fn load(
     }
     if old.size > head.size {
         let (old, new) = (old.size, head.size);
-        return Err(wrong(format!("it has seen a signed checkpoint of size {old}; the log now shows only {new}")));
+        return Err(wrong(format!(
+            "it has seen a signed checkpoint of size {old}; the log now shows only {new}"
+        )));
     }
     let tree = Rebuilt::restore(checked, root, &rows).filter(|tree| tree.size() <= old.size);
     let tree = tree.ok_or_else(|| wrong("its hashes contradict each other".to_owned()))?;
-    for (size, root, what) in [(old.size, old.root, "the checkpoint it was made against"), (checked, root, "it")] {
+    for (size, root, what) in
+        [(old.size, old.root, "the checkpoint it was made against"), (checked, root, "it")]
+    {
         if let Err(error) = prove(source, size, root, head).await? {
             return Err(wrong(format!("{what} is not shown to be a prefix of the signed tree ({error})")));
         }

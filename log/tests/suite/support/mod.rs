@@ -2,6 +2,7 @@
 //! whole tree.
 
 pub(crate) mod faulty;
+pub(crate) mod folder;
 pub(crate) mod witness;
 
 use std::{sync::Arc, time::Duration};
