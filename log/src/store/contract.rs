@@ -100,6 +100,16 @@ async fn local_and_sqlite() {
     assert_eq!(store.load("b").await.unwrap().unwrap().note, b"1");
 }
 
+#[tokio::test]
+async fn buckets_in_memory() {
+    let store: std::sync::Arc<dyn object_store::ObjectStore> =
+        std::sync::Arc::new(object_store::memory::InMemory::new());
+    let bucket = Bucket::new(store, "some/prefix");
+    tiles(&ObjectTiles::new(&bucket, "registry")).await;
+    // Another log in the same bucket is another log.
+    tiles(&ObjectTiles::new(&bucket, "receipts")).await;
+}
+
 #[test]
 fn batch_names_are_canonical() {
     let name = batch(7, 12);

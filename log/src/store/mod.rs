@@ -4,8 +4,10 @@
 //! it is checked against the head before it is signed again. The head store is trusted: a head that goes back in
 //! time is how a log forks, so it must not be restored from a backup.
 
+mod bucket;
 mod local;
 mod memory;
+mod object;
 mod sqlite;
 
 #[cfg(test)]
@@ -19,14 +21,22 @@ use glassbloom_spec::{
     tile::TilePath,
 };
 
+pub use bucket::{Bucket, BucketUrl, BucketUrlError, Retries};
 pub use local::LocalTiles;
 pub use memory::{MemoryHeads, MemoryTiles};
+pub use object::ObjectTiles;
 pub use sqlite::SqliteHeads;
 
 /// Why a store did not do what it was asked. Every variant stops the log: after a failed write nobody knows what
 /// the disk holds, and `Log::open` finds out.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
+    /// The published checkpoint is not the one that this process saw last.
+    #[error("{path} was replaced by somebody else; only one process may write to a log")]
+    CheckpointMoved {
+        /// The checkpoint's path.
+        path: String,
+    },
     /// A write-once object exists with other bytes.
     #[error("{path} exists with other content; run `glassbloom-log fsck` on this log")]
     Conflict {

@@ -23,17 +23,23 @@ pub enum ReadError {
 /// # Panics
 /// When the TLS library cannot start.
 pub fn http_client() -> reqwest::Client {
-    static PROVIDER: Once = Once::new();
-    PROVIDER.call_once(|| {
-        // Fails only when a provider is installed already, which serves as well.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-    });
+    install_tls();
     reqwest::Client::builder()
         .redirect(reqwest::redirect::Policy::none())
         .no_proxy()
         .connect_timeout(Duration::from_secs(5))
         .build()
         .expect("the TLS provider is installed above")
+}
+
+/// Makes ring the cryptography of every TLS connection of this process. [`http_client`] does so by itself; a library
+/// that makes its own connections needs it to be done before.
+pub fn install_tls() {
+    static PROVIDER: Once = Once::new();
+    PROVIDER.call_once(|| {
+        // Fails only when a provider is installed already, which serves as well.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+    });
 }
 
 /// Reads a whole body of at most `limit` bytes.
