@@ -6,6 +6,7 @@
 //! DATA/token                    bearer token of writers, readable by the owner alone
 //! DATA/keys/LOG.ed25519|mldsa44 secret keys, readable by the owner alone
 //! DATA/state/LOG.db             the head: never restore it from a backup
+//! DATA/state/LOG.index.db       where each entry was first logged; rebuilt from the tiles when lost
 //! DATA/state/LOG/               staged batches and the lock
 //! DATA/state/LOG/evidence/      proofs that LOG's key signed another tree: nothing is published until they are moved
 //! DATA/public/LOG/              what the world may read; any static file server can serve it
@@ -165,6 +166,11 @@ impl Layout {
     /// The head database of a log.
     pub fn database(&self, log: &str) -> PathBuf {
         self.state().join(format!("{log}.db"))
+    }
+
+    /// The leaf index of a log; it may be deleted while the log is stopped, and is then rebuilt.
+    pub fn index(&self, log: &str) -> PathBuf {
+        self.state().join(format!("{log}.index.db"))
     }
 
     /// The staged batches and the lock of a log.

@@ -25,6 +25,8 @@ pub(crate) struct Integrator {
     pub(crate) edge: Edge,
     pub(crate) reader: TileReader,
     pub(crate) tiles: Arc<dyn TileStore>,
+    /// Leaves whose tiles are written, in order.
+    pub(crate) to_index: mpsc::Sender<Vec<Hash>>,
 }
 
 impl Integrator {
@@ -40,6 +42,8 @@ impl Integrator {
         }
         apply(&mut self.edge, &leaves, &head, &*self.tiles, &self.reader).await?;
         self.applied.send_replace(head);
+        // It is gone only when the log stops.
+        let _ = self.to_index.send(leaves.iter().map(|leaf| leaf.hash).collect()).await;
         Ok(true)
     }
 }

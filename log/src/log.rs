@@ -1,7 +1,6 @@
 //! One log: a handle to its tasks, and the checks at start.
 
 use std::{
-    collections::VecDeque,
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -13,10 +12,9 @@ use glassbloom_spec::{
     checkpoint::TreeHead,
     hash::Hash,
     id::{LeafIndex, TreeSize, UnixMillis},
-    merkle,
     policy::Policy,
     proof::TlogProof,
-    tile::{FULL_WIDTH, MAX_ENTRY, TilePath},
+    tile::MAX_ENTRY,
 };
 use tokio::{
     sync::{Semaphore, mpsc, oneshot, watch},
@@ -24,16 +22,17 @@ use tokio::{
 };
 
 use crate::{
-    edge::{Edge, Leaf},
+    edge::Leaf,
     error::Error,
-    integrator::{Integrator, apply, check_last_bundle},
+    indexer::{Indexer, Known, catch_up},
+    integrator::Integrator,
     keys::LogKeys,
+    load::{Loaded, load, published_head, reopen},
     metrics::Metrics,
     publisher::{Published, Publisher},
     reader::TileReader,
     sequencer::{Pending, Sequencer},
-    staging,
-    store::{BatchName, HeadStore, StoreError, StoredHead, TileStore},
+    store::{HeadStore, LeafStore, StoreError, StoredHead, TileStore},
     witness::{Endpoint, Means, Transport, Witnesses, alarm::Alarm},
 };
 
@@ -47,6 +46,8 @@ pub struct Parts {
     pub tiles: Arc<dyn TileStore>,
     /// Where the head is.
     pub heads: Arc<dyn HeadStore>,
+    /// Where each entry was first logged; a hint.
+    pub leaves: Arc<dyn LeafStore>,
     /// How witnesses are reached.
     pub transport: Arc<dyn Transport>,
     /// Folder for proofs that the log's key signed a tree that this log does not have. It need not exist; while
@@ -117,7 +118,7 @@ impl Log {
 
     /// Opens a log: finishes what a crash interrupted, re-verifies the right edge of the tree, and starts the tasks.
     ///
-    /// Time and memory depend on the last batches, not on the size of the tree.
+    /// Time and memory depend on the last batches and on what the leaf index lacks, not on the size of the tree.
     ///
     /// # Errors
     /// When head, tiles and published checkpoint contradict each other. Nothing is signed then.
@@ -127,12 +128,13 @@ impl Log {
         options: Options,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, Error> {
-        let Parts { keys, policy, tiles, heads, transport, evidence } = parts;
+        let Parts { keys, policy, tiles, heads, leaves, transport, evidence } = parts;
         let keys = Arc::new(keys);
         let reader = TileReader::new(Arc::clone(&tiles));
         let Loaded { stored, head, edge, frontier, staged, last } =
             load(&keys, &*tiles, &*heads, &reader).await?;
         let origin = head.origin.clone();
+        catch_up(&origin, &*leaves, &reader, head.size).await?;
 
         let alarm = Alarm::open(&evidence)
             .map_err(|e| StoreError::io(format!("look for evidence in {}", evidence.display()), e))?;
@@ -140,7 +142,9 @@ impl Log {
         let metrics = Arc::new(Metrics::new(witnesses.iter().map(|witness| witness.url.clone())));
         let (queue, entries) = mpsc::channel(MAX_QUEUE);
         let (batches, committed_batches) = mpsc::channel(MAX_BATCHES);
+        let (to_index, applied_leaves) = mpsc::channel(MAX_BATCHES);
         let (committed, committed_size) = watch::channel(head.size);
+        let (indexed_sender, indexed) = watch::channel(head.size);
         let (applied_sender, applied) = watch::channel(head);
         let last = last.and_then(|note| reopen(&policy, &origin, note));
         let (published_sender, published) = watch::channel(last);
@@ -161,6 +165,7 @@ impl Log {
             frontier,
             heads,
             keys: Arc::clone(&keys),
+            known: Known::new(Arc::clone(&leaves), reader.clone(), applied.clone(), indexed),
             metrics: Arc::clone(&metrics),
             queue: entries,
             staged,
@@ -173,7 +178,10 @@ impl Log {
             edge,
             reader: reader.clone(),
             tiles: Arc::clone(&tiles),
+            to_index,
         };
+        let mut indexer =
+            Indexer { applied: applied_leaves, indexed: indexed_sender, leaves, origin: origin.clone() };
         let mut publisher = Publisher {
             alarm: Arc::clone(&alarm),
             applied,
@@ -206,6 +214,13 @@ impl Log {
             let _guard = StopOnDrop(on.clone());
             // Ends when the sequencer is gone and all it committed is written.
             while integrator.step().await? {}
+            Ok(())
+        });
+        let on = stop.clone();
+        tasks.spawn(async move {
+            let _guard = StopOnDrop(on.clone());
+            // Ends when the integrator is gone and all it wrote is indexed.
+            while indexer.step().await? {}
             Ok(())
         });
         let on = stop.clone();
@@ -351,122 +366,4 @@ impl Drop for StopOnDrop {
     fn drop(&mut self) {
         self.0.trigger();
     }
-}
-
-/// The state in which a log may go on.
-struct Loaded {
-    stored: StoredHead,
-    head: TreeHead,
-    edge: Edge,
-    frontier: merkle::Frontier,
-    staged: VecDeque<BatchName>,
-    last: Option<Bytes>,
-}
-
-async fn load(
-    keys: &LogKeys,
-    tiles: &dyn TileStore,
-    heads: &dyn HeadStore,
-    reader: &TileReader,
-) -> Result<Loaded, Error> {
-    let origin = keys.origin().to_owned();
-    let corrupt = |what: String| Error::Corrupt { origin: keys.origin().to_owned(), what };
-    let stored = heads.load(&origin).await?.ok_or(Error::HeadMissing { origin })?;
-    let head = keys
-        .open_head(&stored.note)
-        .ok_or_else(|| corrupt("the stored head is not signed by the key of this log".to_owned()))?;
-    let last = tiles.published().await?;
-    let published = last.as_ref().map(|note| published_head(keys, note)).transpose()?;
-    if let Some(published) = published.as_ref().filter(|published| published.size > head.size) {
-        return Err(Error::HeadWentBack { origin: head.origin, head: head.size, published: published.size });
-    }
-
-    let staged = tiles.staged().await?;
-    let (replay, begin) = chain(tiles, &staged, &head, stored.applied).await?;
-    let mut edge = read_edge(reader, stored.applied).await?;
-    if edge.root() != begin {
-        return Err(corrupt(format!("the tiles of size {} are of another tree", edge.size())));
-    }
-    for name in &replay {
-        let leaves = tiles.read_staged(*name).await?.and_then(|bytes| staging::decode(*name, &bytes));
-        let leaves = leaves.ok_or_else(|| corrupt(format!("staged batch {name} cannot be read")))?;
-        let reached = TreeHead { origin: head.origin.clone(), size: name.new, root: name.root };
-        apply(&mut edge, &leaves, &reached, tiles, reader).await?;
-    }
-    check_last_bundle(reader, &head).await?;
-    if let Some(published) = published {
-        let root = reader.root(published.size).await?;
-        if root != published.root {
-            return Err(corrupt(format!(
-                "the published checkpoint of size {} is of another tree",
-                published.size
-            )));
-        }
-    }
-    // Tiles of these are complete, or their heads were never swapped in and nobody was told of their entries.
-    let dropped: Vec<BatchName> = staged.into_iter().filter(|name| !replay.contains(name)).collect();
-    tiles.unstage(&dropped).await?;
-    let frontier = read_frontier(reader, head.size).await?;
-    Ok(Loaded { stored, head, edge, frontier, staged: replay.into(), last })
-}
-
-/// The staged batches that lead from `applied` to the head, in order, and the root they begin at.
-async fn chain(
-    tiles: &dyn TileStore,
-    staged: &[BatchName],
-    head: &TreeHead,
-    applied: TreeSize,
-) -> Result<(Vec<BatchName>, Hash), Error> {
-    let corrupt = |what: String| Error::Corrupt { origin: head.origin.clone(), what };
-    let (mut names, mut size, mut root) = (Vec::new(), head.size, head.root);
-    while size > applied {
-        let name = staged.iter().find(|name| (name.new, name.root) == (size, root));
-        let name = *name.ok_or_else(|| {
-            corrupt(format!(
-                "the batch that leads to size {size} is not staged; tiles are complete to {applied}"
-            ))
-        })?;
-        let bytes = tiles.read_staged(name).await?;
-        root = bytes
-            .and_then(|bytes| staging::old_root(name, &bytes))
-            .ok_or_else(|| corrupt(format!("staged batch {name} cannot be read")))?;
-        size = name.old;
-        names.push(name);
-    }
-    if size != applied {
-        return Err(corrupt(format!("staged batches begin at size {size}; tiles are complete to {applied}")));
-    }
-    names.reverse();
-    Ok((names, root))
-}
-
-async fn read_frontier(reader: &TileReader, size: TreeSize) -> Result<merkle::Frontier, Error> {
-    let tiles = reader.tiles(&merkle::frontier_nodes(size), size).await?;
-    Ok(merkle::Frontier::from_nodes(size, &tiles)?)
-}
-
-async fn read_edge(reader: &TileReader, size: TreeSize) -> Result<Edge, Error> {
-    let tiles = reader.tiles(&merkle::frontier_nodes(size), size).await?;
-    let bundle = match TilePath::entries(size.get() / u64::from(FULL_WIDTH), size) {
-        None => Bytes::new(),
-        Some(path) => reader.get(path).await?.ok_or(Error::MissingTile { path })?,
-    };
-    Ok(Edge::restore(size, &tiles, bundle.to_vec())?)
-}
-
-/// The head of a note that this log published.
-fn published_head(keys: &LogKeys, note: &[u8]) -> Result<TreeHead, Error> {
-    keys.open_head(note).ok_or_else(|| Error::Corrupt {
-        origin: keys.origin().to_owned(),
-        what: "the published checkpoint is not signed by the key of this log".to_owned(),
-    })
-}
-
-/// The last checkpoint, if it still meets the policy: an operator may have changed the witnesses since.
-fn reopen(policy: &Policy, origin: &str, note: Bytes) -> Option<Arc<Published>> {
-    let checkpoint = policy.open(Some(origin), &note).ok()?;
-    // Without a time of its own it counts as old, and is refreshed at once.
-    let at = UnixMillis::new(checkpoint.cosigned_at().get().saturating_mul(1000));
-    let (head, cosigned_at) = (checkpoint.head().clone(), checkpoint.cosigned_at());
-    Some(Arc::new(Published { head, note, at, cosigned_at }))
 }

@@ -31,6 +31,8 @@ use tokio::{
 
 use crate::{
     edge::Leaf,
+    error::Error,
+    indexer::Known,
     keys::LogKeys,
     metrics::Metrics,
     staging,
@@ -65,6 +67,7 @@ pub(crate) struct Sequencer {
     pub(crate) frontier: Frontier,
     pub(crate) heads: Arc<dyn HeadStore>,
     pub(crate) keys: Arc<LogKeys>,
+    pub(crate) known: Known,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) queue: mpsc::Receiver<Pending>,
     /// Staged batches, oldest first, that may have to be replayed.
@@ -78,7 +81,7 @@ impl Sequencer {
     ///
     /// # Errors
     /// After an error nobody knows what was written: drop everything and open the log anew.
-    pub(crate) async fn step(&mut self, stop: &Shutdown) -> Result<bool, StoreError> {
+    pub(crate) async fn step(&mut self, stop: &Shutdown) -> Result<bool, Error> {
         let mut pending = Vec::new();
         // Only waiting is cut short: a commit that has begun is finished.
         match stop.unless_requested(self.queue.recv_many(&mut pending, MAX_BATCH)).await {
@@ -87,7 +90,7 @@ impl Sequencer {
         }
     }
 
-    async fn commit(&mut self, pending: Vec<Pending>) -> Result<(), StoreError> {
+    async fn commit(&mut self, pending: Vec<Pending>) -> Result<(), Error> {
         let begin = Instant::now();
         let old = self.frontier.size();
         let (leaves, budget, replies, duplicates) = self.place(pending).await?;
@@ -107,8 +110,8 @@ impl Sequencer {
 
         let applied = self.applied.borrow().size;
         let next = StoredHead { note: self.keys.sign_head(&head), applied };
-        let hashes: Vec<Hash> = leaves.iter().map(|leaf| leaf.hash).collect();
-        self.heads.swap(self.keys.origin(), &self.stored, &next, LeafIndex::new(old.get()), &hashes).await?;
+        self.heads.swap(self.keys.origin(), &self.stored, &next).await?;
+        self.known.committed(&leaves);
         self.frontier = frontier;
         self.stored = next;
         self.staged.push_back(name);
@@ -118,13 +121,13 @@ impl Sequencer {
 
         // Waits when the integrator is far behind, so that memory stays bounded. It is gone only when the log stops.
         let _ = self.batches.send(Batch { head, leaves, _budget: budget }).await;
-        self.drop_staged(applied).await
+        Ok(self.drop_staged(applied).await?)
     }
 
     /// Gives each entry its index: its first one if it is known, the next free one otherwise.
-    async fn place(&self, pending: Vec<Pending>) -> Result<Placed, StoreError> {
+    async fn place(&mut self, pending: Vec<Pending>) -> Result<Placed, Error> {
         let hashes: Vec<Hash> = pending.iter().map(|one| one.leaf.hash).collect();
-        let known = self.heads.find(self.keys.origin(), &hashes).await?;
+        let known = self.known.find(&hashes).await?;
         let mut next = self.frontier.size().get();
         let mut fresh = HashMap::new();
         let (mut leaves, mut budget) = (Vec::new(), Vec::new());

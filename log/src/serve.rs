@@ -11,7 +11,7 @@ use crate::{
     HttpTransport, Log, Parts,
     config::{Config, LOGS},
     routes::{Service, router},
-    store::{LocalTiles, SqliteHeads},
+    store::{LocalTiles, SqliteHeads, SqliteLeaves},
 };
 
 /// Serves until `shutdown` is requested or a log fails. Requests in flight at shutdown are answered first.
@@ -32,9 +32,11 @@ pub async fn serve(
         let origin = keys.origin().to_owned();
         let tiles = Arc::new(LocalTiles::open(&layout.tiles(segment), &layout.staging(segment))?);
         let heads = Arc::new(SqliteHeads::open(&layout.database(segment)).await?);
+        let leaves = Arc::new(SqliteLeaves::open(&layout.index(segment)).await?);
         let policy = Arc::clone(&policy);
         let transport = Arc::new(HttpTransport::new());
-        let parts = Parts { keys, policy, tiles, heads, transport, evidence: layout.evidence(segment) };
+        let parts =
+            Parts { keys, policy, tiles, heads, leaves, transport, evidence: layout.evidence(segment) };
         let log = Log::open(parts, witnesses.clone(), options, Arc::clone(&clock))
             .await
             .with_context(|| format!("cannot open {origin}"))?;

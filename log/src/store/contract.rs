@@ -47,37 +47,65 @@ async fn tiles(store: &dyn TileStore) {
 async fn heads(store: &dyn HeadStore) {
     let head = |note: &str, applied: u64| StoredHead { note: note.into(), applied: applied.into() };
     let (zero, one, two) = (head("0", 0), head("1", 0), head("2", 1));
-    let leaf = |n: u8| Hash::leaf(&[n]);
-    let first = LeafIndex::new(0);
-
     assert_eq!(store.load("a").await.unwrap(), None);
-    let error = store.swap("a", &zero, &one, first, &[]).await.unwrap_err();
+    let error = store.swap("a", &zero, &one).await.unwrap_err();
     assert!(matches!(error, StoreError::HeadMoved { .. }), "{error}");
     store.create("a", &zero).await.unwrap();
     store.create("b", &one).await.unwrap();
     assert!(matches!(store.create("a", &one).await.unwrap_err(), StoreError::HeadMoved { .. }));
     assert_eq!(store.load("a").await.unwrap().unwrap(), zero);
 
-    store.swap("a", &zero, &one, first, &[leaf(0), leaf(1), leaf(0)]).await.unwrap();
-    // A swap from a head that is gone changes neither the head nor the leaves.
-    let error = store.swap("a", &zero, &two, LeafIndex::new(3), &[leaf(9)]).await.unwrap_err();
-    assert!(matches!(error, StoreError::HeadMoved { .. }), "{error}");
+    store.swap("a", &zero, &one).await.unwrap();
+    for gone in [&zero, &StoredHead { applied: 7.into(), ..one.clone() }] {
+        let error = store.swap("a", gone, &two).await.unwrap_err();
+        assert!(matches!(error, StoreError::HeadMoved { .. }), "{error}");
+    }
     assert_eq!(store.load("a").await.unwrap().unwrap(), one);
-    store.swap("a", &one, &two, LeafIndex::new(3), &[leaf(2), leaf(1)]).await.unwrap();
+    store.swap("a", &one, &two).await.unwrap();
     assert_eq!(store.load("a").await.unwrap().unwrap(), two);
     assert_eq!(store.load("b").await.unwrap().unwrap(), one);
+}
 
-    let index = |n: u64| Some(LeafIndex::new(n));
-    let found = store.find("a", &[leaf(9), leaf(2), leaf(1), leaf(0)]).await.unwrap();
-    assert_eq!(found, [None, index(3), index(1), index(0)]);
-    assert_eq!(store.find("b", &[leaf(0)]).await.unwrap(), [None]);
-    assert_eq!(store.find("a", &[]).await.unwrap(), []);
+async fn leaves(store: &dyn LeafStore) {
+    let leaf = |n: u8| Hash::leaf(&[n]);
+    let at = |indices: &[u64]| indices.iter().copied().map(LeafIndex::new).collect::<Vec<_>>();
+    assert_eq!(store.indexed("a").await.unwrap().get(), 0);
+    assert_eq!(store.find("a", &[leaf(0)]).await.unwrap(), [vec![]]);
+
+    let first = [leaf(0), leaf(1), leaf(0)];
+    for _ in 0..2 {
+        store.insert("a", LeafIndex::new(0), &first).await.unwrap();
+        assert_eq!(store.indexed("a").await.unwrap().get(), 3);
+    }
+    store.insert("a", LeafIndex::new(3), &[leaf(2), leaf(1)]).await.unwrap();
+    store.insert("b", LeafIndex::new(7), &[leaf(3)]).await.unwrap();
+    assert_eq!(store.indexed("a").await.unwrap().get(), 5);
+    assert_eq!(store.indexed("b").await.unwrap().get(), 8);
+
+    let found = store.find("a", &[leaf(9), leaf(2), leaf(1), leaf(0), leaf(1)]).await.unwrap();
+    // A store that keeps the whole hash may know the first index alone.
+    assert_eq!(found[0], []);
+    for (candidates, all) in found[1..].iter().zip([at(&[3]), at(&[1, 4]), at(&[0, 2]), at(&[1, 4])]) {
+        assert_eq!(candidates[..], all[..candidates.len()]);
+        assert!(!candidates.is_empty());
+    }
+    assert_eq!(store.find("b", &[leaf(0), leaf(3)]).await.unwrap(), [vec![], at(&[7])]);
+    assert_eq!(store.find("a", &[]).await.unwrap(), Vec::<Vec<_>>::new());
+
+    // An index that is ahead of its tree is moved back.
+    store.insert("a", LeafIndex::new(2), &[]).await.unwrap();
+    assert_eq!(store.indexed("a").await.unwrap().get(), 2);
+    let many: Vec<Hash> = (0..5000_u32).map(|n| Hash::leaf(&n.to_be_bytes())).collect();
+    store.insert("c", LeafIndex::new(0), &many).await.unwrap();
+    let found = store.find("c", &many).await.unwrap();
+    assert!((0..).zip(found).all(|(n, candidates)| candidates == at(&[n])));
 }
 
 #[tokio::test]
 async fn memory() {
     tiles(&MemoryTiles::default()).await;
     heads(&MemoryHeads::default()).await;
+    leaves(&MemoryLeaves::default()).await;
 }
 
 #[tokio::test]
@@ -89,6 +117,9 @@ async fn local_and_sqlite() {
     tiles(&store).await;
     assert!(SqliteHeads::open(&database).await.is_err(), "a missing database is not made up");
     heads(&SqliteHeads::create(&database).await.unwrap()).await;
+    let index = folder.path().join("index.db");
+    leaves(&SqliteLeaves::open(&index).await.unwrap()).await;
+    assert_eq!(SqliteLeaves::open(&index).await.unwrap().indexed("c").await.unwrap().get(), 5000);
 
     // What was written is there for the next process, and a second one at the same time is refused.
     let second = LocalTiles::open(&public, &staging);
@@ -108,6 +139,17 @@ async fn buckets_in_memory() {
     tiles(&ObjectTiles::new(&bucket, "registry")).await;
     // Another log in the same bucket is another log.
     tiles(&ObjectTiles::new(&bucket, "receipts")).await;
+}
+
+#[tokio::test]
+async fn an_index_that_is_no_database_says_what_to_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let index = folder.path().join("index.db");
+    std::fs::write(&index, vec![7; 8192]).unwrap();
+    let error = SqliteLeaves::open(&index).await.err().unwrap().to_string();
+    assert!(error.contains("delete") && error.contains("index.db"), "{error}");
+    std::fs::remove_file(&index).unwrap();
+    SqliteLeaves::open(&index).await.unwrap();
 }
 
 #[test]

@@ -1,7 +1,7 @@
-//! Both stores in memory: for tests and for trying things out. Nothing survives the process.
+//! All stores in memory: for tests and for trying things out. Nothing survives the process.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
@@ -13,7 +13,7 @@ use glassbloom_spec::{
     tile::TilePath,
 };
 
-use super::{BatchName, HeadStore, StoreError, StoredHead, TileStore};
+use super::{BatchName, HeadStore, LeafStore, StoreError, StoredHead, TileStore, leaf_key};
 
 /// Tiles in memory.
 #[derive(Debug, Default)]
@@ -28,12 +28,16 @@ struct Objects {
 
 /// Heads in memory.
 #[derive(Debug, Default)]
-pub struct MemoryHeads(Mutex<HashMap<String, OneHead>>);
+pub struct MemoryHeads(Mutex<HashMap<String, StoredHead>>);
 
-#[derive(Debug)]
-struct OneHead {
-    head: StoredHead,
-    leaves: HashMap<Hash, LeafIndex>,
+/// The leaf index in memory; like the one on disk it keeps 64 bits of each leaf hash.
+#[derive(Debug, Default)]
+pub struct MemoryLeaves(Mutex<HashMap<String, Indexed>>);
+
+#[derive(Debug, Default)]
+struct Indexed {
+    size: TreeSize,
+    leaves: HashMap<i64, BTreeSet<LeafIndex>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -103,38 +107,43 @@ impl HeadStore for MemoryHeads {
         if heads.contains_key(origin) {
             return Err(StoreError::HeadMoved { origin: origin.to_owned() });
         }
-        heads.insert(origin.to_owned(), OneHead { head: head.clone(), leaves: HashMap::new() });
+        heads.insert(origin.to_owned(), head.clone());
         Ok(())
     }
 
     async fn load(&self, origin: &str) -> Result<Option<StoredHead>, StoreError> {
-        Ok(lock(&self.0).get(origin).map(|one| one.head.clone()))
+        Ok(lock(&self.0).get(origin).cloned())
     }
 
-    async fn swap(
-        &self,
-        origin: &str,
-        old: &StoredHead,
-        new: &StoredHead,
-        first: LeafIndex,
-        leaves: &[Hash],
-    ) -> Result<(), StoreError> {
+    async fn swap(&self, origin: &str, old: &StoredHead, new: &StoredHead) -> Result<(), StoreError> {
         let mut heads = lock(&self.0);
-        let one = heads
-            .get_mut(origin)
-            .filter(|one| one.head == *old)
-            .ok_or_else(|| StoreError::HeadMoved { origin: origin.to_owned() })?;
-        one.head = new.clone();
-        for (index, leaf) in (first.get()..).zip(leaves) {
-            one.leaves.entry(*leaf).or_insert(LeafIndex::new(index));
+        let stored = heads.get_mut(origin).filter(|stored| *stored == old);
+        *stored.ok_or_else(|| StoreError::HeadMoved { origin: origin.to_owned() })? = new.clone();
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl LeafStore for MemoryLeaves {
+    async fn indexed(&self, origin: &str) -> Result<TreeSize, StoreError> {
+        Ok(lock(&self.0).get(origin).map_or(TreeSize::new(0), |log| log.size))
+    }
+
+    async fn insert(&self, origin: &str, from: LeafIndex, leaves: &[Hash]) -> Result<(), StoreError> {
+        let mut logs = lock(&self.0);
+        let log = logs.entry(origin.to_owned()).or_default();
+        for (index, leaf) in (from.get()..).zip(leaves) {
+            log.leaves.entry(leaf_key(leaf)).or_default().insert(LeafIndex::new(index));
         }
+        log.size = TreeSize::new(from.get() + leaves.len() as u64);
         Ok(())
     }
 
-    async fn find(&self, origin: &str, leaves: &[Hash]) -> Result<Vec<Option<LeafIndex>>, StoreError> {
-        let heads = lock(&self.0);
-        let known = heads.get(origin).map(|one| &one.leaves);
-        Ok(leaves.iter().map(|leaf| known.and_then(|known| known.get(leaf)).copied()).collect())
+    async fn find(&self, origin: &str, leaves: &[Hash]) -> Result<Vec<Vec<LeafIndex>>, StoreError> {
+        let logs = lock(&self.0);
+        let log = logs.get(origin);
+        let candidates = |leaf| log.and_then(|log| log.leaves.get(&leaf_key(leaf)));
+        Ok(leaves.iter().map(|leaf| candidates(leaf).into_iter().flatten().copied().collect()).collect())
     }
 }
 

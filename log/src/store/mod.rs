@@ -1,6 +1,7 @@
-//! Where a log keeps its bytes: tiles in a [`TileStore`], the signed head in a [`HeadStore`].
+//! Where a log keeps its bytes: tiles in a [`TileStore`], the signed head in a [`HeadStore`], and in a [`LeafStore`] a
+//! hint where to find an entry that is sent again.
 //!
-//! The two are kept apart on purpose. Whoever can modify the tile store can stop the log, and no more: everything in
+//! Tiles and head are kept apart on purpose. Whoever can modify the tile store can stop the log, and no more: everything in
 //! it is checked against the head before it is signed again. The head store is trusted: a head that goes back in
 //! time is how a log forks, so it must not be restored from a backup.
 
@@ -23,9 +24,9 @@ use glassbloom_spec::{
 
 pub use bucket::{Bucket, BucketUrl, BucketUrlError, Retries};
 pub use local::LocalTiles;
-pub use memory::{MemoryHeads, MemoryTiles};
+pub use memory::{MemoryHeads, MemoryLeaves, MemoryTiles};
 pub use object::ObjectTiles;
-pub use sqlite::SqliteHeads;
+pub use sqlite::{SqliteHeads, SqliteLeaves};
 
 /// Why a store did not do what it was asked. Every variant stops the log: after a failed write nobody knows what
 /// the disk holds, and `Log::open` finds out.
@@ -148,7 +149,7 @@ pub struct StoredHead {
     pub applied: TreeSize,
 }
 
-/// The newest signed head of each log, and which entries it holds.
+/// The newest signed head of each log.
 ///
 /// Swaps are serialisable, across processes and restarts, and durable when they return. This is what keeps a log from
 /// forking, so an implementation must never be pointed at a copy.
@@ -160,18 +161,31 @@ pub trait HeadStore: Send + Sync + 'static {
     /// The newest head; `None` before `create`.
     async fn load(&self, origin: &str) -> Result<Option<StoredHead>, StoreError>;
 
-    /// Replaces `old` by `new` and remembers the leaves that `new` adds, from index `first` on, in one transaction.
-    /// [`StoreError::HeadMoved`] unless `old` is the stored head. A leaf that is known keeps its first index.
-    async fn swap(
-        &self,
-        origin: &str,
-        old: &StoredHead,
-        new: &StoredHead,
-        first: LeafIndex,
-        leaves: &[Hash],
-    ) -> Result<(), StoreError>;
+    /// Replaces `old` by `new`; [`StoreError::HeadMoved`] unless `old` is the stored head.
+    async fn swap(&self, origin: &str, old: &StoredHead, new: &StoredHead) -> Result<(), StoreError>;
+}
 
-    /// For each leaf hash the index where it was first logged. All 256 bits are compared: a shorter key would let two
-    /// colluding entries share one index.
-    async fn find(&self, origin: &str, leaves: &[Hash]) -> Result<Vec<Option<LeafIndex>>, StoreError>;
+/// Where each leaf was first logged: a hint that spares reading the whole tree.
+///
+/// Nothing in it is believed: a candidate counts only when all 256 bits of the leaf hash are found at that index and
+/// proven to be in the tree. Losing or altering it can therefore cause an entry to be logged twice and nothing else.
+/// What is missing is read again from tiles when the log is opened.
+#[async_trait]
+pub trait LeafStore: Send + Sync + 'static {
+    /// All leaves below this index were inserted; 0 for a log it has never seen.
+    async fn indexed(&self, origin: &str) -> Result<TreeSize, StoreError>;
+
+    /// Adds the leaves from index `from` on, and moves `indexed` to their end in the same transaction. Repeating an
+    /// insert changes nothing. Need not be fsynced: what is lost is indexed again.
+    async fn insert(&self, origin: &str, from: LeafIndex, leaves: &[Hash]) -> Result<(), StoreError>;
+
+    /// For each leaf the indices where it may be, in rising order. A store may keep a part of the hash only, of at
+    /// least 64 bits, and answer with leaves that share that part.
+    async fn find(&self, origin: &str, leaves: &[Hash]) -> Result<Vec<Vec<LeafIndex>>, StoreError>;
+}
+
+/// The part of a leaf hash that the stores here keep: its first 64 bits.
+fn leaf_key(leaf: &Hash) -> i64 {
+    let (key, _) = leaf.as_bytes().split_first_chunk().expect("a hash is longer than eight bytes");
+    i64::from_be_bytes(*key)
 }

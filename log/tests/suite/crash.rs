@@ -150,7 +150,7 @@ async fn flipped_bits_are_found_at_start() {
         // As after many more commits: the tiles are recorded as complete and nothing is staged any more.
         let head = bench.heads.load(ORIGIN).await.unwrap().unwrap();
         let applied = StoredHead { applied: 3.into(), ..head.clone() };
-        bench.heads.swap(ORIGIN, &head, &applied, 3.into(), &[]).await.unwrap();
+        bench.heads.swap(ORIGIN, &head, &applied).await.unwrap();
         bench.tiles.unstage(&bench.tiles.staged().await.unwrap()).await.unwrap();
         bench.open().await.unwrap().stop().await.unwrap();
 

@@ -5,6 +5,7 @@
 mod crash;
 mod fsck;
 mod http;
+mod index;
 mod process;
 mod support;
 mod witnesses;

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use bytes::Bytes;
 use glassbloom_log::store::{BatchName, HeadStore, StoreError, StoredHead, TileStore};
-use glassbloom_spec::{hash::Hash, id::LeafIndex, tile::TilePath};
+use glassbloom_spec::tile::TilePath;
 
 /// Where to fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,18 +126,7 @@ impl HeadStore for FaultyHeads {
         self.inner.load(origin).await
     }
 
-    async fn swap(
-        &self,
-        origin: &str,
-        old: &StoredHead,
-        new: &StoredHead,
-        first: LeafIndex,
-        leaves: &[Hash],
-    ) -> Result<(), StoreError> {
-        guarded!(self, Point::Swap, self.inner.swap(origin, old, new, first, leaves))
-    }
-
-    async fn find(&self, origin: &str, leaves: &[Hash]) -> Result<Vec<Option<LeafIndex>>, StoreError> {
-        self.inner.find(origin, leaves).await
+    async fn swap(&self, origin: &str, old: &StoredHead, new: &StoredHead) -> Result<(), StoreError> {
+        guarded!(self, Point::Swap, self.inner.swap(origin, old, new))
     }
 }

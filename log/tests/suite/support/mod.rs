@@ -11,7 +11,7 @@ use bytes::Bytes;
 use glassbloom_log::{
     Endpoint, Error, HttpTransport, Log, LogKeys, Options, Parts,
     fsck::{Source, check},
-    store::{HeadStore, MemoryHeads, MemoryTiles, TileStore},
+    store::{HeadStore, LeafStore, MemoryHeads, MemoryLeaves, MemoryTiles, TileStore},
 };
 use glassbloom_service::{Clock, SystemClock};
 use glassbloom_spec::{id::TreeSize, policy::Policy};
@@ -24,6 +24,7 @@ pub(crate) const LIMIT: Duration = Duration::from_secs(20);
 pub(crate) struct Bench {
     pub(crate) tiles: Arc<dyn TileStore>,
     pub(crate) heads: Arc<dyn HeadStore>,
+    pub(crate) leaves: Arc<dyn LeafStore>,
     pub(crate) policy: Arc<Policy>,
     pub(crate) witnesses: Vec<Endpoint>,
     pub(crate) options: Options,
@@ -62,6 +63,7 @@ impl Bench {
         Self {
             tiles,
             heads,
+            leaves: Arc::new(MemoryLeaves::default()),
             policy: policy(&[], 0),
             witnesses: vec![],
             options,
@@ -86,6 +88,7 @@ impl Bench {
             policy: Arc::clone(&self.policy),
             tiles: Arc::clone(&self.tiles),
             heads: Arc::clone(&self.heads),
+            leaves: Arc::clone(&self.leaves),
             transport: Arc::new(HttpTransport::new()),
             evidence: self.evidence.path().join("evidence"),
         };
