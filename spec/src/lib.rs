@@ -36,5 +36,6 @@ pub mod receipt;
 pub mod record;
 pub mod seal;
 pub mod statement;
+pub mod succession;
 pub mod tile;
 pub mod verify;

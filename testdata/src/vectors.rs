@@ -11,6 +11,7 @@ mod receipt;
 mod record;
 mod seal;
 mod statement;
+mod succession;
 mod tlog;
 
 use std::{fs, io, path::Path};
@@ -128,6 +129,7 @@ pub fn folders(world: &World) -> Vec<Folder> {
         tlog::policies(world),
         tlog::checkpoints(world),
         tlog::proofs(world),
+        succession::folder(world),
         promise::folder(world),
     ]
 }

@@ -15,6 +15,7 @@ use glassbloom_spec::{
     record::ProviderRecord,
     seal::KeyConfig,
     statement::Statement,
+    succession::Succession,
     verify::Report,
 };
 
@@ -72,6 +73,10 @@ pub fn check(world: &World, folder: &str, with: &str, bytes: &[u8]) -> Result<()
             let promised = world.policy().open_promise(Some(RECEIPTS), bytes).map_err(text)?;
             let about = promised.is_about(world.exchanges[0].receipt.bytes());
             about.then_some(()).ok_or_else(|| "the promise is about another entry".to_owned())
+        }
+        "succession" => {
+            let succession = Succession::parse(bytes).map_err(text)?;
+            succession.verify(&world.policy(), with).map(drop).map_err(text)
         }
         _ => Err(format!("no folder of vectors: {folder}")),
     }
