@@ -5,12 +5,13 @@ use std::{
     time::Duration,
 };
 
-use glassbloom_service::{FetchError, LogClient};
+use glassbloom_service::{Append, FetchError, LogClient};
 use glassbloom_spec::{
     curve::PublicKey,
     id::{LeafIndex, TreeSize},
     merkle::ProofError,
     policy::{OpenError, Policy},
+    promise::PromiseError,
     proof::{TlogProof, TlogProofError},
     statement::Statement,
 };
@@ -32,12 +33,27 @@ pub(crate) enum LogError {
     /// The log is late, refuses or cannot be reached.
     #[error(transparent)]
     Fetch(#[from] FetchError),
+    /// The log's promise does not hold.
+    #[error("the promise that the log gave: {0}")]
+    Promise(#[from] PromiseError),
+    /// The log promised something else than the entry that it was given.
+    #[error("the log promised another entry than it was given, or another place")]
+    PromisedAnother,
     /// The log's proof does not hold.
     #[error("the proof that the log gave: {0}")]
     Proof(#[from] TlogProofError),
     /// The entry was appended, and still the published checkpoint does not cover it.
     #[error("the log published no checkpoint with entry {0} in time")]
     Unpublished(LeafIndex),
+}
+
+/// What the log gave for an entry; either holds under the policy.
+#[derive(Debug)]
+pub(crate) enum Appended {
+    /// A `tlog-proof`.
+    Proof(Vec<u8>),
+    /// An inclusion promise: the log has the entry and cannot prove it yet.
+    Promise(Vec<u8>),
 }
 
 /// The write end of one log, which believes nothing that it does not prove.
@@ -60,10 +76,10 @@ impl Appender {
         Ok(self.policy.open(Some(&self.origin), &note)?.size())
     }
 
-    /// Appends a statement; returns its index and the `tlog-proof` that holds under the policy.
+    /// Appends a statement; returns its index with the log's proof or, when that is late, its promise.
     ///
     /// While the log restarts or is late, tries again: it takes the same bytes once, and answers with their place.
-    pub(crate) async fn append(&self, statement: &Statement) -> Result<(LeafIndex, Vec<u8>), LogError> {
+    pub(crate) async fn append(&self, statement: &Statement) -> Result<(LeafIndex, Appended), LogError> {
         let deadline = Instant::now() + RETRY_FOR;
         let appended = loop {
             match self.client.append(statement.bytes(), &self.token).await {
@@ -76,9 +92,20 @@ impl Appender {
                 other => break other?,
             }
         };
-        let proof = TlogProof::parse(appended.proof.as_bytes()).map_err(TlogProofError::from)?;
-        proof.open_from(&self.policy, &self.origin, statement.bytes())?;
-        Ok((proof.index, appended.proof.into_bytes()))
+        match appended {
+            Append::Proven(appended) => {
+                let proof = TlogProof::parse(appended.proof.as_bytes()).map_err(TlogProofError::from)?;
+                proof.open_from(&self.policy, &self.origin, statement.bytes())?;
+                Ok((proof.index, Appended::Proof(appended.proof.into_bytes())))
+            }
+            Append::Promised(entry) => {
+                let promised = self.policy.open_promise(Some(&self.origin), entry.promise.as_bytes())?;
+                if !promised.is_about(statement.bytes()) || promised.promise().index != entry.index {
+                    return Err(LogError::PromisedAnother);
+                }
+                Ok((entry.index, Appended::Promise(entry.promise.into_bytes())))
+            }
+        }
     }
 }
 

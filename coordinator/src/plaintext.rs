@@ -24,6 +24,7 @@ use serde_json::{Value, json};
 use crate::{
     app::App,
     error::ApiError,
+    logs::Appended,
     routes::RequestId,
     sealed::{begin, body_error},
     session::{Event, Exchange, Order},
@@ -176,7 +177,14 @@ impl Answer {
                     self.app.metrics.request(error.code());
                     return Err(error);
                 }
-                Event::Ended(end) => self.over = Some(self.end(end.ok())?),
+                // Whoever asks in plain text has no key to hold the log to its promise with.
+                Event::Ended(Ok(Appended::Promise(_))) => {
+                    let late = ApiError::LogLate("it only promised to publish it".to_owned());
+                    self.app.metrics.request(late.code());
+                    return Err(late);
+                }
+                Event::Ended(Ok(Appended::Proof(proof))) => self.over = Some(self.end(Some(proof))?),
+                Event::Ended(Err(_)) => self.over = Some(self.end(None)?),
             }
         }
     }

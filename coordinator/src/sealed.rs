@@ -23,6 +23,7 @@ use glassbloom_spec::{
 use crate::{
     app::App,
     error::ApiError,
+    logs::Appended,
     routes::RequestId,
     session::{Event, Exchange, Order},
     store::Account,
@@ -62,7 +63,11 @@ pub(crate) async fn relay(
             match event {
                 Event::Ended(end) => {
                     app.metrics.request(end.as_ref().map_or_else(ApiError::code, |_| "ok"));
-                    let last = end.map_or_else(|error| Frame::Error(error.to_frame()), Frame::Proof);
+                    let last = match end {
+                        Ok(Appended::Proof(proof)) => Frame::Proof(proof),
+                        Ok(Appended::Promise(promise)) => Frame::Promise(promise),
+                        Err(error) => Frame::Error(error.to_frame()),
+                    };
                     yield Ok::<_, Infallible>(Bytes::from(last.encode()));
                     break;
                 }

@@ -11,14 +11,15 @@ use glassbloom_spec::{
 use crate::{
     app::App,
     error::ApiError,
+    logs::Appended,
     session::{Admitted, Order},
     store::Usage,
     view::View,
 };
 
-/// Logs a receipt and returns its `tlog-proof`.
+/// Logs a receipt and returns its `tlog-proof` or, when the log is late, its promise of one.
 ///
-/// The proof is the acknowledgement: once it is out, the log holds the receipt, whatever becomes of this process. The
+/// Either is the acknowledgement: once it is out, the log holds the receipt, whatever becomes of this process. The
 /// books come second, because a receipt without a booking costs the operator a little, and the reverse would charge
 /// for what nobody can prove.
 pub(crate) async fn settle(
@@ -27,10 +28,10 @@ pub(crate) async fn settle(
     order: &Order,
     receipt: &[u8],
     usage: &UsageOpening,
-) -> Result<Vec<u8>, ApiError> {
+) -> Result<Appended, ApiError> {
     app.registry.refresh().await;
     let (statement, receipt) = check(app, provider, receipt)?;
-    let (index, proof) = app.receipts.append(&statement).await.map_err(|error| {
+    let (index, appended) = app.receipts.append(&statement).await.map_err(|error| {
         tracing::error!(%error, "a receipt was not logged");
         ApiError::LogLate(error.to_string())
     })?;
@@ -53,7 +54,7 @@ pub(crate) async fn settle(
     if let Err(error) = app.store.book(&booked).await {
         tracing::error!(%error, %index, "a request could not be booked");
     }
-    Ok(proof)
+    Ok(appended)
 }
 
 /// Whether it is a receipt that counts: what does not is the provider's fault, and does not enter the log.

@@ -38,9 +38,12 @@ pub struct ConfigFile {
     /// Address to listen on. `--listen` overrides it.
     #[serde(default = "default_listen")]
     pub listen: SocketAddr,
-    /// Seconds that `append` waits for a published checkpoint before it answers `log-late`.
+    /// Seconds that `append` waits for a published checkpoint before it answers with a promise.
     #[serde(default = "default_append_timeout")]
     pub append_timeout_seconds: u64,
+    /// Seconds that the log gives itself in such a promise.
+    #[serde(default = "default_promise")]
+    pub promise_seconds: u64,
     /// Seconds after which an idle log has its checkpoint cosigned and published anew.
     #[serde(default = "default_refresh")]
     pub refresh_seconds: u64,
@@ -61,6 +64,10 @@ fn default_listen() -> SocketAddr {
 
 const fn default_append_timeout() -> u64 {
     10
+}
+
+const fn default_promise() -> u64 {
+    3600
 }
 
 const fn default_refresh() -> u64 {
@@ -86,6 +93,7 @@ impl ConfigFile {
             name: name.to_owned(),
             listen: default_listen(),
             append_timeout_seconds: default_append_timeout(),
+            promise_seconds: default_promise(),
             refresh_seconds: default_refresh(),
             witness_timeout_millis: default_witness_timeout(),
             max_age_seconds: default_max_age(),
@@ -222,6 +230,7 @@ impl Config {
             options: Options {
                 max_waiting: file.max_waiting_mib << 20,
                 refresh: Duration::from_secs(file.refresh_seconds),
+                promise: Duration::from_secs(file.promise_seconds),
                 witness_timeout: Duration::from_millis(file.witness_timeout_millis),
             },
             policy: Arc::new(policy),

@@ -7,6 +7,7 @@ use glassbloom_service::Problem;
 use glassbloom_spec::{
     id::{LeafIndex, TreeSize},
     merkle::ProofError,
+    note::SignedNote,
     tile::{MAX_ENTRY, TileError, TilePath},
 };
 
@@ -79,6 +80,8 @@ pub enum Error {
     Late {
         /// Where the entry is.
         index: LeafIndex,
+        /// The log's signed promise that it will be covered.
+        promise: Box<SignedNote>,
         /// How long the caller waited.
         waited: Duration,
     },

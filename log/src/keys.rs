@@ -3,6 +3,7 @@
 use glassbloom_spec::{
     checkpoint::TreeHead,
     note::{KeyError, NoteSigner, SignatureLine, SignedNote, VerifierKey},
+    promise::Promise,
 };
 
 /// A log's Ed25519 (0x01) and ML-DSA-44 (0x06) keys; both have the log's origin as their name.
@@ -48,6 +49,11 @@ impl LogKeys {
     /// The head as it is published, before any cosignature.
     pub(crate) fn sign_checkpoint(&self, head: &TreeHead) -> SignedNote {
         SignedNote { text: head.to_string(), signatures: self.signers().map(|key| sign(key, head)).to_vec() }
+    }
+
+    /// A promise about an entry that is durably in the log. Ed25519 alone: ML-DSA keys sign tree heads only.
+    pub(crate) fn sign_promise(&self, promise: &Promise) -> SignedNote {
+        promise.sign(&self.ed25519).expect("this process made the promise, with its own origin")
     }
 
     /// The head in a note that this log signed; `None` when it is anything else.

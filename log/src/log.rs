@@ -11,8 +11,10 @@ use glassbloom_service::{Clock, Shutdown};
 use glassbloom_spec::{
     checkpoint::TreeHead,
     hash::Hash,
-    id::{LeafIndex, TreeSize, UnixMillis},
+    id::{LeafIndex, TreeSize, UnixMillis, UnixSeconds},
+    note::SignedNote,
     policy::Policy,
+    promise::Promise,
     proof::TlogProof,
     tile::MAX_ENTRY,
 };
@@ -62,6 +64,8 @@ pub struct Options {
     pub max_waiting: usize,
     /// An idle log has its checkpoint cosigned and published anew after this time.
     pub refresh: Duration,
+    /// How long after an entry the log promises to have it covered, when it cannot prove it at once.
+    pub promise: Duration,
     /// How long a witness has to answer.
     pub witness_timeout: Duration,
 }
@@ -71,6 +75,7 @@ impl Default for Options {
         Self {
             max_waiting: 64 << 20,
             refresh: Duration::from_secs(60),
+            promise: Duration::from_secs(3600),
             witness_timeout: Duration::from_secs(2),
         }
     }
@@ -85,8 +90,10 @@ struct Shared {
     budget: Arc<Semaphore>,
     clock: Arc<dyn Clock>,
     committed: watch::Receiver<TreeSize>,
+    keys: Arc<LogKeys>,
     metrics: Arc<Metrics>,
     origin: String,
+    promise: Duration,
     published: watch::Receiver<Option<Arc<Published>>>,
     queue: mpsc::Sender<Pending>,
     reader: TileReader,
@@ -187,7 +194,7 @@ impl Log {
             applied,
             clock: Arc::clone(&clock),
             cosignatures: Vec::new(),
-            keys,
+            keys: Arc::clone(&keys),
             metrics: Arc::clone(&metrics),
             policy,
             published: published_sender,
@@ -237,8 +244,10 @@ impl Log {
             budget,
             clock,
             committed,
+            keys,
             metrics,
             origin,
+            promise: options.promise,
             published,
             queue,
             reader,
@@ -314,13 +323,25 @@ impl Log {
     /// Adds an entry and returns its proof under a published checkpoint.
     ///
     /// # Errors
-    /// [`Error::Late`] when none covers it within `limit`; the entry stays in the log.
+    /// [`Error::Late`] with a signed promise when none covers it within `limit`; the entry stays in the log.
     pub async fn append(&self, entry: Bytes, limit: Duration) -> Result<TlogProof, Error> {
+        let leaf = Hash::leaf(&entry);
         let index = self.add(entry).await?;
         match tokio::time::timeout(limit, self.covering(index)).await {
             Ok(published) => self.prove(index, &*published?).await,
-            Err(_) => Err(Error::Late { index, waited: limit }),
+            Err(_) => {
+                let promise = Box::new(self.promise(index, leaf));
+                Err(Error::Late { index, promise, waited: limit })
+            }
         }
+    }
+
+    /// Signs that an entry, which was given this index a moment ago, will be covered. See `spec/promise.md`.
+    fn promise(&self, index: LeafIndex, leaf: Hash) -> SignedNote {
+        let deadline = self.0.clock.now().seconds().get().saturating_add(self.0.promise.as_secs());
+        let promise =
+            Promise { origin: self.0.origin.clone(), index, leaf, deadline: UnixSeconds::new(deadline) };
+        self.0.keys.sign_promise(&promise)
     }
 
     /// Waits for a published checkpoint that covers the entry.

@@ -13,7 +13,7 @@ use axum::{
 };
 use glassbloom_service::Problem;
 use glassbloom_spec::{
-    api::Appended,
+    api::{Appended, PromisedEntry},
     hash::Hash,
     tile::{MAX_ENTRY, TilePath},
 };
@@ -137,9 +137,19 @@ async fn add(State(one): State<Arc<One>>, request: Request) -> Result<Response, 
 
 async fn append(State(one): State<Arc<One>>, request: Request) -> Result<Response, Problem> {
     let entry = authorised_entry(&one, request).await?;
-    let proof = one.log.append(entry, one.service.append_timeout).await?;
-    let appended = Appended { index: proof.index, proof: proof.to_string() };
-    Ok(([(header::CACHE_CONTROL, "no-store")], axum::Json(appended)).into_response())
+    let not_kept = [(header::CACHE_CONTROL, "no-store")];
+    match one.log.append(entry, one.service.append_timeout).await {
+        Ok(proof) => {
+            let appended = Appended { index: proof.index, proof: proof.to_string() };
+            Ok((not_kept, axum::Json(appended)).into_response())
+        }
+        Err(Error::Late { index, promise, .. }) => {
+            let promise = String::from_utf8(promise.encode()).expect("a note is text");
+            let promised = PromisedEntry { index, promise };
+            Ok((StatusCode::ACCEPTED, not_kept, axum::Json(promised)).into_response())
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// The body, if the bearer of the token sent it.

@@ -54,6 +54,17 @@ pub struct Appended {
     pub proof: String,
 }
 
+/// Answer of a log's `append`, with status 202, when no published checkpoint covers the entry in time: it is durable and
+/// has its index, and the log signs that it will be covered. See `spec/promise.md`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PromisedEntry {
+    /// Where the entry stands.
+    pub index: LeafIndex,
+    /// An inclusion promise.
+    pub promise: String,
+}
+
 /// Answer of [`path::PROVIDERS`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Providers {
@@ -156,7 +167,7 @@ pub mod data {
 
 /// Frames of a relayed answer: `u8 kind || u32 length || payload`.
 ///
-/// Sealed frames joined are a chunked-OHTTP response. Exactly one proof or error frame ends the answer; whatever is
+/// Sealed frames joined are a chunked-OHTTP response. Exactly one proof, promise or error frame ends the answer; whatever is
 /// missing, an answer that ends otherwise is refused by the client.
 pub mod frame {
     use serde::{Deserialize, Serialize};
@@ -169,6 +180,8 @@ pub mod frame {
     pub enum Frame {
         /// The relay gives up; nothing vouches for what it says.
         Error(RelayError),
+        /// The log's inclusion promise for the receipt, because it cannot prove it yet.
+        Promise(Vec<u8>),
         /// The `tlog-proof` of the receipt.
         Proof(Vec<u8>),
         /// Bytes of the sealed answer.
@@ -194,6 +207,7 @@ pub mod frame {
         pub fn encode(&self) -> Vec<u8> {
             let (kind, payload) = match self {
                 Self::Error(error) => (2, serde_json::to_vec(error).expect("two strings are JSON")),
+                Self::Promise(promise) => (3, promise.clone()),
                 Self::Proof(proof) => (1, proof.clone()),
                 Self::Sealed(bytes) => (0, bytes.clone()),
             };
@@ -216,7 +230,7 @@ pub mod frame {
             let Some((head, rest)) = self.0.split_first_chunk::<5>() else { return Ok(None) };
             let [kind, length @ ..] = *head;
             let length = u32::from_be_bytes(length) as usize;
-            if kind > 2 || length > MAX_PAYLOAD {
+            if kind > 3 || length > MAX_PAYLOAD {
                 return Err(BadFrame);
             }
             let Some(payload) = rest.get(..length) else { return Ok(None) };
@@ -225,6 +239,7 @@ pub mod frame {
             Ok(Some(match kind {
                 0 => Frame::Sealed(payload),
                 1 => Frame::Proof(payload),
+                3 => Frame::Promise(payload),
                 _ => Frame::Error(serde_json::from_slice(&payload).map_err(|_| BadFrame)?),
             }))
         }
@@ -244,6 +259,7 @@ pub mod frame {
             let frames = [
                 Frame::Sealed(vec![1, 2, 3]),
                 Frame::Proof(b"proof".to_vec()),
+                Frame::Promise(b"promise".to_vec()),
                 Frame::Error(RelayError { code: "a".into(), message: "b".into() }),
             ];
             let bytes: Vec<u8> = frames.iter().flat_map(Frame::encode).collect();
@@ -263,7 +279,7 @@ pub mod frame {
 
         #[test]
         fn refuses_kinds_and_lengths_that_cannot_be() {
-            for bytes in [[3, 0, 0, 0, 0], [0, 0xff, 0, 0, 0]] {
+            for bytes in [[4, 0, 0, 0, 0], [0, 0xff, 0, 0, 0]] {
                 let mut decoder = Decoder::default();
                 decoder.push(&bytes);
                 assert_eq!(decoder.next_frame(), Err(BadFrame));

@@ -9,6 +9,7 @@ use glassbloom_spec::{
     api::frame::{Decoder, Frame, RelayError},
     bundle::ReceiptBundle,
     envelope::{ClientExchange, ClientRequest, Ended, EnvelopeError, FinishError, Opened, seal},
+    id::UnixSeconds,
     openai::{ChatRequest, Error as ApiError},
     receipt::{LoggedReceipt, ReceiptError, SealedBy},
     verify::{Continuity, Report, State},
@@ -26,6 +27,14 @@ pub enum ExchangeError {
     /// What arrived does not open.
     #[error("the sealed answer was altered or cut: {0}")]
     Envelope(#[from] EnvelopeError),
+    /// The log did not prove the receipt in time, and promised to.
+    #[error(
+        "the answer is whole and its receipt is signed, but the log only promised to publish it until {until} (seconds since 1970); both are kept: `glassbloom receipts promises`"
+    )]
+    Promised {
+        /// The log's deadline.
+        until: UnixSeconds,
+    },
     /// The receipt does not hold, or is missing.
     #[error(transparent)]
     Receipt(#[from] ReceiptError),
@@ -65,6 +74,7 @@ impl From<&ExchangeError> for ApiError {
                 Self::upstream("coordinator_error", message)
             }
             ExchangeError::Trust(_) => Self::upstream("provider_not_verified", message),
+            ExchangeError::Promised { .. } => Self::upstream("log_late", message),
             ExchangeError::Relay(relay) => Self::upstream(&relay.code, message),
             ExchangeError::Envelope(_) | ExchangeError::Transport(_) => {
                 Self::upstream("answer_broken", message)
@@ -164,6 +174,7 @@ const fn is_worth_another(error: &ExchangeError) -> bool {
         ExchangeError::Upstream(UpstreamError::Refused { status, .. }) => matches!(status, 409 | 502 | 503),
         ExchangeError::Relay(_) | ExchangeError::Transport(_) => true,
         ExchangeError::Envelope(_)
+        | ExchangeError::Promised { .. }
         | ExchangeError::Receipt(_)
         | ExchangeError::Trust(_)
         | ExchangeError::Upstream(_) => false,
@@ -237,7 +248,7 @@ impl Started {
         while self.status == 0 {
             match self.source.next().await? {
                 Frame::Error(error) => return Err(ExchangeError::Relay(error)),
-                Frame::Proof(_) => return Err(ReceiptError::Missing.into()),
+                Frame::Promise(_) | Frame::Proof(_) => return Err(ReceiptError::Missing.into()),
                 Frame::Sealed(bytes) => self.open(&bytes)?,
             }
         }
@@ -269,10 +280,31 @@ impl Started {
             }
             match self.source.next().await? {
                 Frame::Sealed(bytes) => self.open(&bytes)?,
+                Frame::Promise(promise) => return Err(self.promised(&promise).await),
                 Frame::Proof(proof) => return self.end(Some(&proof)).await,
                 Frame::Error(error) if error.code == "refused" => return self.end(None).await,
                 Frame::Error(error) => return Err(ExchangeError::Relay(error)),
             }
+        }
+    }
+
+    /// The answer is whole and its receipt is signed, but the log only gives its word. That is no proof, so the answer
+    /// ends with an error; receipt and promise are kept, to hold the log to it.
+    async fn promised(&mut self, promise: &[u8]) -> ExchangeError {
+        let exchange = self.exchange.take().expect("an answer ends once");
+        let receipt = match exchange.finish(&self.trusted.provider) {
+            Ok((_, Ended::Answered(receipt))) => receipt,
+            Ok((_, Ended::Refused)) => return ReceiptError::Missing.into(),
+            Err(error) => return error.into(),
+        };
+        let promised = match receipt.promised(self.exchanges.trust.policy(), promise) {
+            Ok(promised) => promised,
+            Err(error) => return error.into(),
+        };
+        let (store, now) = (&self.exchanges.store, self.exchanges.clock.now());
+        match store.keep_promise(receipt.statement(), &promised, now).await {
+            Ok(()) => ExchangeError::Promised { until: promised.promise().deadline },
+            Err(error) => TrustError::from(error).into(),
         }
     }
 

@@ -4,7 +4,8 @@ use std::path::Path;
 
 use anyhow::Context;
 use glassbloom_spec::{
-    bundle::ReceiptBundle, hash::Hash, id::UnixMillis, receipt::LoggedReceipt, verify::VerifiedProvider,
+    bundle::ReceiptBundle, hash::Hash, id::UnixMillis, promise::Promised, receipt::LoggedReceipt,
+    statement::Statement, verify::VerifiedProvider,
 };
 use sqlx::{
     Row, SqlitePool,
@@ -34,6 +35,25 @@ pub struct Summary {
     pub prompt: i64,
     /// Tokens of the answer.
     pub completion: i64,
+}
+
+/// A receipt that a log promised to publish.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PromisedReceipt {
+    /// Leaf hash of the receipt.
+    pub id: String,
+    /// Milliseconds since 1970.
+    pub created: i64,
+    /// Origin of the receipts log.
+    pub log: String,
+    /// Place in that log.
+    pub index: i64,
+    /// Seconds since 1970: from then on the log's checkpoints cover it.
+    pub deadline: i64,
+    /// The signed receipt.
+    pub receipt: Vec<u8>,
+    /// The signed promise.
+    pub promise: Vec<u8>,
 }
 
 impl Store {
@@ -81,6 +101,50 @@ impl Store {
         .execute(&self.0)
         .await?;
         Ok(())
+    }
+
+    /// Keeps a receipt that the log has promised to publish, with the promise.
+    pub async fn keep_promise(
+        &self,
+        receipt: &Statement,
+        promised: &Promised,
+        now: UnixMillis,
+    ) -> sqlx::Result<()> {
+        let promise = promised.promise();
+        sqlx::query(
+            "INSERT OR IGNORE INTO promises (id, created, log, log_index, deadline, receipt, promise) VALUES (?, ?, ?, ?, ?, ?, ?)",
+        )
+        .bind(promise.leaf.to_string())
+        .bind(now.get() as i64)
+        .bind(&promise.origin)
+        .bind(promise.index.get() as i64)
+        .bind(promise.deadline.get() as i64)
+        .bind(receipt.bytes())
+        .bind(promised.note_bytes())
+        .execute(&self.0)
+        .await?;
+        Ok(())
+    }
+
+    /// The promises that were kept instead of proofs, newest first.
+    pub async fn promises(&self) -> sqlx::Result<Vec<PromisedReceipt>> {
+        let rows = sqlx::query(
+            "SELECT id, created, log, log_index, deadline, receipt, promise FROM promises ORDER BY created DESC",
+        )
+        .fetch_all(&self.0)
+        .await?;
+        Ok(rows
+            .iter()
+            .map(|row| PromisedReceipt {
+                id: row.get("id"),
+                created: row.get("created"),
+                log: row.get("log"),
+                index: row.get("log_index"),
+                deadline: row.get("deadline"),
+                receipt: row.get("receipt"),
+                promise: row.get("promise"),
+            })
+            .collect())
     }
 
     /// The receipts, newest first.

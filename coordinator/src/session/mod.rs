@@ -22,7 +22,7 @@ use glassbloom_spec::{
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::error::ApiError;
+use crate::{error::ApiError, logs::Appended};
 
 /// Whose request it is, for the books.
 #[derive(Clone, Debug)]
@@ -38,7 +38,7 @@ pub(crate) struct Order {
 #[derive(Debug)]
 pub(crate) enum Event {
     /// The answer is over: the receipt's proof, or why there is none.
-    Ended(Result<Vec<u8>, ApiError>),
+    Ended(Result<Appended, ApiError>),
     /// Sealed bytes of the answer.
     Sealed(Bytes),
 }

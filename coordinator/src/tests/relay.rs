@@ -91,7 +91,7 @@ async fn an_answer_streams_and_ends_with_a_proof_that_verifies_offline() {
         match frames.next().await.unwrap() {
             Frame::Sealed(bytes) => drop(exchange.push(&bytes).unwrap()),
             Frame::Proof(proof) => break proof,
-            Frame::Error(error) => panic!("{error:?}"),
+            other => panic!("{other:?}"),
         }
     };
     assert_eq!(frames.next().await, None, "the proof is the last frame");

@@ -10,7 +10,11 @@ use glassbloom_log::{
     serve,
 };
 use glassbloom_service::{ExitCode, Shutdown, SystemClock, http_client};
-use glassbloom_spec::{api::Appended, policy::Policy, proof::TlogProof};
+use glassbloom_spec::{
+    api::{Appended, PromisedEntry},
+    policy::Policy,
+    proof::TlogProof,
+};
 use reqwest::{Method, Response, StatusCode};
 
 struct Server {
@@ -215,8 +219,12 @@ async fn late_without_witnesses_and_continued_after_a_restart() {
     witness.mood(crate::support::witness::Mood::Broken);
     let server = Server::start(folder.path()).await;
     let late = server.post("/registry/append", b"one").await;
-    assert_eq!(late.status(), StatusCode::SERVICE_UNAVAILABLE);
-    assert_eq!(problem(late).await, "log-late");
+    assert_eq!(late.status(), StatusCode::ACCEPTED);
+    assert_eq!(late.headers()["cache-control"], "no-store");
+    let late: PromisedEntry = serde_json::from_str(&late.text().await.unwrap()).unwrap();
+    let policy = Policy::parse(&server.get("/policy").await.text().await.unwrap()).unwrap();
+    let promised = policy.open_promise(Some("test.example/registry"), late.promise.as_bytes()).unwrap();
+    assert!(promised.is_about(b"one") && promised.promise().index == late.index);
     assert_eq!(server.get("/registry/checkpoint").await.status(), StatusCode::NOT_FOUND);
     assert_eq!(server.get("/healthz").await.status(), StatusCode::SERVICE_UNAVAILABLE);
     server.stop().await;

@@ -18,7 +18,7 @@ pub mod shutdown;
 pub use clock::{Clock, MockClock, SystemClock};
 pub use exit::ExitCode;
 pub use http::{http_client, install_tls, read_bounded};
-pub use log_client::{FetchError, LogClient};
+pub use log_client::{Append, FetchError, LogClient};
 pub use problem::Problem;
 pub use shutdown::{Shutdown, on_signals};
 

@@ -12,13 +12,14 @@ use std::{
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use glassbloom_spec::{
-    api::Appended,
+    api::{Appended, PromisedEntry},
     hash::Hash,
     id::{LeafIndex, TreeSize},
     merkle::{self, NodeId, ProofError},
     note::MAX_NOTE,
     tile::{FULL_WIDTH, MAX_ENTRY, TileError, TileLevel, TilePath, TileSet, decode_bundle},
 };
+use reqwest::StatusCode;
 
 use crate::http::{ReadError, http_client, read_bounded};
 
@@ -55,6 +56,15 @@ pub enum FetchError {
         /// The transport's words.
         detail: String,
     },
+}
+
+/// What a log answers to a writer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Append {
+    /// The entry is proven to be in the log.
+    Proven(Appended),
+    /// The entry is in the log, which promises to prove it later.
+    Promised(PromisedEntry),
 }
 
 /// A client of one log; clones share connections and cache.
@@ -144,12 +154,17 @@ impl LogClient {
         Ok(numbered.filter(|(index, _)| range.contains(index)).map(|(_, entry)| entry).collect())
     }
 
-    /// Appends an entry with the log's write token and waits for the published proof.
-    pub async fn append(&self, entry: &[u8], token: &str) -> Result<Appended, FetchError> {
+    /// Appends an entry with the log's write token and waits for the published proof, or for the log's promise when it
+    /// is late. An entry that is in the log already gets what belongs to its first index.
+    pub async fn append(&self, entry: &[u8], token: &str) -> Result<Append, FetchError> {
         let url = format!("{}/append", self.prefix);
         let request = self.http.post(&url).bearer_auth(token).timeout(TIMEOUT).body(entry.to_vec());
-        let body = self.send(url.clone(), request, 1 << 20).await?;
-        serde_json::from_slice(&body).map_err(|_| FetchError::Malformed { url })
+        let (status, body) = self.send(url.clone(), request, 1 << 20).await?;
+        let answer = match status {
+            StatusCode::ACCEPTED => serde_json::from_slice(&body).map(Append::Promised),
+            _ => serde_json::from_slice(&body).map(Append::Proven),
+        };
+        answer.map_err(|_| FetchError::Malformed { url })
     }
 
     async fn tiles_for(&self, nodes: &[NodeId], size: TreeSize) -> Result<TileSet, FetchError> {
@@ -189,7 +204,8 @@ impl LogClient {
 
     async fn get(&self, path: &str, limit: usize) -> Result<Bytes, FetchError> {
         let url = format!("{}/{path}", self.prefix);
-        self.send(url.clone(), self.http.get(&url).timeout(TIMEOUT), limit).await
+        let (_, body) = self.send(url.clone(), self.http.get(&url).timeout(TIMEOUT), limit).await?;
+        Ok(body)
     }
 
     async fn send(
@@ -197,7 +213,7 @@ impl LogClient {
         url: String,
         request: reqwest::RequestBuilder,
         limit: usize,
-    ) -> Result<Bytes, FetchError> {
+    ) -> Result<(StatusCode, Bytes), FetchError> {
         let unreachable = |detail: String| FetchError::Unreachable { url: url.clone(), detail };
         let response = request.send().await.map_err(|error| unreachable(root_cause(&error)))?;
         let status = response.status();
@@ -210,7 +226,7 @@ impl LogClient {
             let detail = String::from_utf8_lossy(&body[..body.len().min(300)]).into_owned();
             return Err(FetchError::Refused { url, status: status.as_u16(), detail });
         }
-        Ok(body.into())
+        Ok((status, body.into()))
     }
 }
 

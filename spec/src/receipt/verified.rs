@@ -7,6 +7,7 @@ use crate::{
     id::LeafIndex,
     leaf::{LeafError, Payload},
     policy::Policy,
+    promise::Promised,
     proof::TlogProof,
     statement::Statement,
     verify::VerifiedProvider,
@@ -44,6 +45,9 @@ pub enum ReceiptError {
     /// The log's proof is not one under the policy.
     #[error("the receipt is not proven to be in the log: {0}")]
     NotLogged(String),
+    /// What should be the log's promise is not one under the policy.
+    #[error("the log's promise for the receipt does not hold: {0}")]
+    NotPromised(String),
 }
 
 /// A receipt signed by the provider sealed to, for exactly what the client sent and saw.
@@ -101,6 +105,24 @@ impl VerifiedReceipt {
     /// The secret of the exchange.
     pub const fn secret(&self) -> &ReceiptSecret {
         &self.secret
+    }
+
+    /// Checks that a receipts log of the policy promises to prove this receipt. That is no proof: the receipt is not
+    /// [`logged`](Self::logged) until there is one.
+    ///
+    /// # Errors
+    /// [`ReceiptError::NotPromised`] with what is wrong.
+    pub fn promised(&self, policy: &Policy, note: &[u8]) -> Result<Promised, ReceiptError> {
+        let refuse = ReceiptError::NotPromised;
+        let promised = policy.open_promise(None, note).map_err(|error| refuse(error.to_string()))?;
+        let origin = &promised.promise().origin;
+        if !is_receipts(origin) {
+            return Err(refuse(format!("{origin} is not a receipts log")));
+        }
+        if !promised.is_about(self.statement.bytes()) {
+            return Err(refuse("it is about another entry".to_owned()));
+        }
+        Ok(promised)
     }
 
     /// Checks that the receipt is in a receipts log of the policy.

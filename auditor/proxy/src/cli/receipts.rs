@@ -28,6 +28,12 @@ pub(super) enum Action {
         /// The receipt, or the first digits of it.
         id: String,
     },
+    /// The receipts that a log promised to publish when it could not prove them in time.
+    Promises {
+        /// Write each receipt and its promise into this folder, as ID.receipt and ID.promise.
+        #[arg(short, long, value_name = "DIR")]
+        output: Option<PathBuf>,
+    },
     /// Write one receipt's bundle to a file, which `glassbloom verify` and the explorer check offline.
     Export {
         /// The receipt, or the first digits of it.
@@ -75,6 +81,23 @@ async fn act(data: &Path, action: Action) -> anyhow::Result<ExitCode> {
                     row.prompt,
                     row.completion
                 );
+            }
+            Ok(ExitCode::Ok)
+        }
+        Action::Promises { output } => {
+            for kept in store.promises().await? {
+                let until = utc(kept.deadline as u64 / 60);
+                println!(
+                    "{}  index {:>7} of {}, promised until {until} UTC",
+                    &kept.id[..16],
+                    kept.index,
+                    kept.log
+                );
+                if let Some(folder) = &output {
+                    durable::create_folder(folder)?;
+                    durable::write_secret(&folder.join(format!("{}.receipt", kept.id)), &kept.receipt)?;
+                    durable::write_secret(&folder.join(format!("{}.promise", kept.id)), &kept.promise)?;
+                }
             }
             Ok(ExitCode::Ok)
         }

@@ -9,12 +9,15 @@ use glassbloom_spec::{
         frame::{Frame, RelayError},
         path,
     },
-    note::SignedNote,
+    hash::Hash,
+    id::UnixSeconds,
+    note::{NoteSigner, SignedNote},
+    promise::Promise,
     proof::TlogProof,
 };
 
 use crate::support::{
-    TestNet,
+    NAME, TestNet,
     client::{Client, Said},
     engine::ANSWER,
     evil::{Evil, encode, frames},
@@ -27,14 +30,14 @@ const BROKEN: &str = "Glassbloom refused: ";
 struct Scene {
     evil: Evil,
     client: Client,
-    _net: TestNet,
+    net: TestNet,
 }
 
 impl Scene {
     async fn set() -> Self {
         let net = TestNet::start().await;
         let evil = Evil::before(&net.url).await;
-        Self { client: net.client(&evil.url).await, evil, _net: net }
+        Self { client: net.client(&evil.url).await, evil, net }
     }
 
     /// The frames of an honest answer.
@@ -225,6 +228,39 @@ async fn dropped_receipt_is_refused() {
             *frames.last_mut().unwrap() = Frame::Error(error);
         };
         scene.tampered_is_refused("receipt_not_verified", "no proof", excuse).await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn promise_that_the_log_did_not_make_is_refused() {
+    within(async {
+        let scene = Scene::set().await;
+        scene.honest().await;
+        let origin = format!("{NAME}/receipts");
+        let promise = |leaf| Promise {
+            origin: origin.clone(),
+            index: 0.into(),
+            leaf,
+            deadline: UnixSeconds::new(4_000_000_000),
+        };
+        let ends_with = |note: Vec<u8>| {
+            move |frames: &mut Vec<Frame>| *frames.last_mut().unwrap() = Frame::Promise(note.clone())
+        };
+        let words = "the log's promise for the receipt does not hold";
+        // By a key that only has the log's name.
+        let stranger = NoteSigner::ed25519_log(&origin, [7; 32]).unwrap();
+        let forged = promise(Hash::leaf(b"x")).sign(&stranger).unwrap().encode();
+        scene.tampered_is_refused("receipt_not_verified", words, ends_with(forged)).await;
+        // By the log, about an entry that is not this receipt.
+        let key = scene.net.folder().join("log/keys/receipts.ed25519");
+        let log: NoteSigner = std::fs::read_to_string(key).unwrap().trim().parse().unwrap();
+        let another = promise(Hash::leaf(b"x")).sign(&log).unwrap().encode();
+        scene.tampered_is_refused("receipt_not_verified", "about another entry", ends_with(another)).await;
+        // In place of everything.
+        let only = |frames: &mut Vec<Frame>| *frames = vec![Frame::Promise(b"soon".to_vec())];
+        scene.tampered_is_refused("receipt_not_verified", "without a receipt", only).await;
+        assert_eq!(scene.client.promises().await, [], "nothing of this is worth keeping");
     })
     .await;
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Parser;
 use glassbloom_auditor::rules;
 use glassbloom_log::fsck::{self, Source};
-use glassbloom_service::{ExitCode, LogClient};
+use glassbloom_service::{Append, ExitCode, LogClient};
 use glassbloom_spec::{
     api::{Providers, frame::Frame},
     curve::SigningKey,
@@ -216,7 +216,10 @@ async fn receipts_log_fork_is_refused() {
                 let note = honest.checkpoint_bytes().await.unwrap();
                 let size = policy.open(Some(&format!("{NAME}/receipts")), &note).unwrap().size();
                 let receipt = honest.entries(size.get() - 1..size.get(), size).await.unwrap().remove(0);
-                receipts.append(&receipt, &token).await.unwrap().proof
+                match receipts.append(&receipt, &token).await.unwrap() {
+                    Append::Proven(appended) => appended.proof,
+                    Append::Promised(late) => panic!("{late:?}"),
+                }
             };
             let proof = tokio::task::block_in_place(|| Handle::current().block_on(logged_elsewhere));
             *frames.last_mut().unwrap() = Frame::Proof(proof.into_bytes());

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use futures_util::FutureExt;
+use glassbloom_proxy::store::{PromisedReceipt, Store};
 use glassbloom_service::{MockClock, http_client};
 use glassbloom_spec::{openai::SseParser, policy::Policy};
 use serde_json::{Value, json};
@@ -57,6 +58,11 @@ impl Client {
     pub async fn restart(self, coordinator: &str, policy: &str) -> Self {
         self.running.stop().await;
         Self::start(self.folder, coordinator, &self.key, policy, self.clock).await
+    }
+
+    /// What the user keeps instead of proofs.
+    pub async fn promises(&self) -> Vec<PromisedReceipt> {
+        Store::open(&self.folder.path().join("receipts.db")).await.unwrap().promises().await.unwrap()
     }
 
     /// Lets so much time pass that it asks for providers again.

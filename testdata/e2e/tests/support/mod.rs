@@ -22,7 +22,7 @@ use std::{
 
 use clap::Parser;
 use glassbloom_auditor::audit::{self, audit};
-use glassbloom_service::{Clock, ExitCode, LogClient, MockClock, Shutdown, SystemClock};
+use glassbloom_service::{Append, Clock, ExitCode, LogClient, MockClock, Shutdown, SystemClock};
 use glassbloom_spec::{
     api::{Appended, Providers, path},
     curve::SigningKey,
@@ -157,7 +157,11 @@ impl TestNet {
 
     /// Appends to a log with the coordinator's token.
     pub async fn append(&self, log: &str, entry: &[u8]) -> Appended {
-        LogClient::new(&format!("{}/{log}", self.log_url)).append(entry, &self.log_token).await.unwrap()
+        let client = LogClient::new(&format!("{}/{log}", self.log_url));
+        match client.append(entry, &self.log_token).await.unwrap() {
+            Append::Proven(appended) => appended,
+            Append::Promised(entry) => panic!("the log is late: {entry:?}"),
+        }
     }
 
     /// The coordinator's signing key, as its operator has it.
