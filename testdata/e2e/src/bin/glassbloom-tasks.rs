@@ -17,6 +17,8 @@ struct Arguments {
 enum Task {
     /// Set everything up, then run every test
     Ci,
+    /// Feed each parser what a fuzzer makes up, for a few seconds
+    FuzzShort(tasks::fuzz::Fuzz),
     /// Set MLX up, so that `--features mlx` builds
     Mlx,
     /// Make the Python environment that comparisons with Python software run in
@@ -37,6 +39,7 @@ fn main() -> ExitCode {
     let progress = |line: &str| eprintln!("==> {line}");
     let done = match Arguments::parse_from(words).task {
         Task::Ci => tasks::ci::run(root, &progress),
+        Task::FuzzShort(fuzz) => fuzz.run(root, &progress),
         Task::Mlx => tasks::mlx::set_up(root, &progress).map(|_| ()),
         Task::Python => tasks::python::venv(root, &progress).map(|_| ()),
         Task::Up(up) => up.run(root, &progress),

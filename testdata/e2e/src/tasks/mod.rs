@@ -2,6 +2,7 @@
 
 pub mod build;
 pub mod ci;
+pub mod fuzz;
 pub mod mlx;
 pub mod node;
 pub mod python;
