@@ -2,7 +2,7 @@
 
 use glassbloom_spec::{
     api::{
-        Appended, FromProvider, Providers, ToProvider, UsageOpening, data,
+        Appended, FromProvider, PromisedEntry, Providers, ToProvider, UsageOpening, data,
         frame::{BadFrame, Decoder, Frame, MAX_PAYLOAD},
     },
     checkpoint::TreeHead,
@@ -28,6 +28,7 @@ pub fn messages(bytes: &[u8]) -> bool {
     accepted |= survives::<Frontier>(bytes);
     accepted |= survives::<LeafProof>(bytes);
     accepted |= survives::<ProviderRecord>(bytes);
+    accepted |= survives::<PromisedEntry>(bytes);
     accepted |= survives::<Providers>(bytes);
     accepted |= survives::<ToProvider>(bytes);
     accepted |= survives::<TreeHead>(bytes);
@@ -47,7 +48,9 @@ pub fn frames(bytes: &[u8]) -> bool {
     let mut written = Vec::new();
     for frame in &frames {
         match frame {
-            Frame::Sealed(payload) | Frame::Proof(payload) => assert!(payload.len() <= MAX_PAYLOAD),
+            Frame::Sealed(payload) | Frame::Proof(payload) | Frame::Promise(payload) => {
+                assert!(payload.len() <= MAX_PAYLOAD)
+            }
             // JSON has many spellings: read back, it must say the same.
             Frame::Error(_) => {
                 assert_eq!(read(&[&frame.encode()]).unwrap(), (vec![frame.clone()], true));

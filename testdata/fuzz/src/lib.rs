@@ -74,6 +74,7 @@ targets! {
     tlog::policy ["policy"];
     tlog::promise ["promise"];
     tlog::proof ["proof"];
+    tlog::succession ["succession"];
     tlog::tile [];
     tlog::tile_path [];
 }

@@ -13,7 +13,8 @@ use glassbloom_spec::{
     policy::Policy,
     promise::MAX_PROMISE,
     proof::{MAX_HASHES, MAX_PROOF, TlogProof},
-    tile::{FULL_WIDTH, TileLevel, TilePath, TileSet, decode_bundle, encode_bundle},
+    succession::Succession,
+    tile::{FULL_WIDTH, MAX_ENTRY, TileLevel, TilePath, TileSet, decode_bundle, encode_bundle},
 };
 use glassbloom_testdata::world::{RECEIPTS, REGISTRY};
 
@@ -117,6 +118,21 @@ pub fn promise(data: &[u8]) -> bool {
     assert_eq!(promise.to_string(), text);
     let [key, _] = WORLD.keys.log(&promise.origin);
     assert!(signatures.contains(&promise.sign(key).unwrap().signatures[0]));
+    true
+}
+
+/// A succession has one spelling, and none holds but for a head with the very line that the log's key makes for it.
+pub fn succession(data: &[u8]) -> bool {
+    let Ok(succession) = Succession::parse(data) else { return false };
+    assert!(Succession::is_claimed(data) && data.len() <= MAX_ENTRY);
+    assert_eq!(succession.encode(), data);
+    for successor in ["next.example/registry", "next.example/receipts", REGISTRY] {
+        let Ok(checkpoint) = succession.verify(&WORLD.policy(), successor) else { continue };
+        assert_ne!(checkpoint.origin(), successor);
+        let lines = SignedNote::parse(succession.note_bytes()).unwrap().signatures;
+        let mut keys = WORLD.keys.log(checkpoint.origin()).iter();
+        assert!(keys.any(|key| lines.contains(&key.sign_checkpoint(checkpoint.head()).unwrap())));
+    }
     true
 }
 

@@ -40,7 +40,7 @@ pub(super) fn folder(world: &World) -> Folder {
             note.signatures.push(line);
         }),
     );
-    let other = Promise { origin: REGISTRY.to_owned(), ..promise.clone() };
+    let other = Promise { origin: REGISTRY.to_owned(), ..promise };
     let other = other.sign(&world.keys.log(REGISTRY)[0]).expect("a promise of ours").encode();
     let about_another = Promise { leaf: Hash::leaf(b"another entry"), ..promise.clone() };
     let about_another = about_another.sign(ed25519).expect("a promise of ours").encode();

@@ -30,7 +30,7 @@ pub(super) fn folder(world: &World) -> Folder {
         of(&note.encode())
     };
     let fork = TreeHead { root: Hash::of(b"fork"), ..world.receipts.head(size) };
-    let stranger = TreeHead { origin: "stranger.example/receipts".to_owned(), ..fork.clone() };
+    let stranger = TreeHead { origin: "stranger.example/receipts".to_owned(), ..fork };
     let header_only = text.split_inclusive('\n').next().unwrap_or_default();
     for (rule, bytes) in [
         ("header_of_another_version", text.replacen("@v1", "@v2", 1).into_bytes()),
