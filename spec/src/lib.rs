@@ -36,6 +36,8 @@ pub mod receipt;
 pub mod record;
 pub mod seal;
 pub mod statement;
+pub mod subtree;
 pub mod succession;
 pub mod tile;
 pub mod verify;
+pub mod witness;

@@ -25,6 +25,9 @@ pub enum ProofError {
     /// A hash needed to build the proof is not at hand.
     #[error("tree node {0} is not available")]
     MissingNode(NodeId),
+    /// The proof leads to another subtree than the one it is for.
+    #[error("the proof does not lead to the root of the subtree")]
+    NotTheSubtree,
     /// The proof does not lead to the root of the tree with this size.
     #[error("the proof does not lead to the root of the tree of size {size}")]
     RootMismatch {
@@ -239,7 +242,7 @@ fn siblings(node: NodeId, size: u64) -> Vec<Vec<NodeId>> {
 
 /// The perfect subtrees that make up leaves `begin..end`, left to right, where `begin` is aligned to a power of two
 /// no smaller than `end - begin`.
-fn perfect_nodes(begin: u64, end: u64) -> Vec<NodeId> {
+pub(crate) fn perfect_nodes(begin: u64, end: u64) -> Vec<NodeId> {
     let (mut at, mut nodes) = (begin, Vec::new());
     while at < end {
         let level = (end - at).ilog2() as u8;
@@ -250,7 +253,7 @@ fn perfect_nodes(begin: u64, end: u64) -> Vec<NodeId> {
 }
 
 /// The hash over adjacent perfect subtrees of falling size. `[RFC 6962 §2.1]`
-fn join(ids: &[NodeId], nodes: &impl Nodes) -> Result<Hash, ProofError> {
+pub(crate) fn join(ids: &[NodeId], nodes: &impl Nodes) -> Result<Hash, ProofError> {
     let mut joined: Option<Hash> = None;
     for &id in ids.iter().rev() {
         let left = nodes.node(id).ok_or(ProofError::MissingNode(id))?;

@@ -13,6 +13,7 @@ mod seal;
 mod statement;
 mod succession;
 mod tlog;
+mod witness;
 
 use std::{fs, io, path::Path};
 
@@ -131,6 +132,7 @@ pub fn folders(world: &World) -> Vec<Folder> {
         tlog::proofs(world),
         succession::folder(world),
         promise::folder(world),
+        witness::requests(world),
     ]
 }
 

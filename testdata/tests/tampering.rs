@@ -12,8 +12,16 @@ use std::{
 };
 
 use glassbloom_spec::{
-    bundle::ReceiptBundle, cbor::Value, curve::PublicKey, envelope, id::UnixMillis, proof::TlogProof,
-    record::ProviderRecord, statement::Statement, verify::State,
+    bundle::ReceiptBundle,
+    cbor::Value,
+    curve::PublicKey,
+    envelope,
+    id::UnixMillis,
+    proof::TlogProof,
+    record::ProviderRecord,
+    statement::Statement,
+    verify::State,
+    witness::{AddCheckpoint, SignSubtree},
 };
 use glassbloom_testdata::world::{NOW, World, read, resume};
 use proptest::{prelude::*, sample::Index};
@@ -117,6 +125,22 @@ proptest! {
         // In two pieces, as a network might.
         let (front, back) = bytes.split_at(cut.index(bytes.len()));
         prop_assert!(read(resume(&provider, 0), &provider, &[front.to_vec(), back.to_vec()]).is_err(), "byte {at}");
+    }
+
+    /// A request is not signed as a whole: a flip makes it another request or none, and each has one spelling.
+    #[test]
+    fn of_a_request_to_a_witness(bit: Index) {
+        for (endpoint, file) in [("add", "add_checkpoint.body"), ("sign", "sign_subtree.body")] {
+            let good = std::fs::read(glassbloom_testdata::vector("witness-request").join(file)).unwrap();
+            let (bytes, at) = flip(&good, bit);
+            let encoded = match endpoint {
+                "add" => AddCheckpoint::parse(&bytes).map(|request| request.encode()),
+                _ => SignSubtree::parse(&bytes).map(|request| request.encode()),
+            };
+            if let Ok(encoded) = encoded {
+                prop_assert!(encoded == bytes, "byte {at} of {file}");
+            }
+        }
     }
 
     #[test]

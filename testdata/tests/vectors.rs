@@ -61,6 +61,7 @@ folders! {
     checkpoints "checkpoint"
     proofs "proof"
     promises "promise"
+    witness_requests "witness-request"
 }
 
 #[test]

@@ -1,11 +1,11 @@
 //! Verifier keys ("vkeys") and the messages that are signed.
 
-use core::{fmt, str::FromStr};
+use core::{fmt, ops::Range, str::FromStr};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 
 use super::{SignatureLine, ed25519, is_key_name, mldsa};
-use crate::{checkpoint::TreeHead, hash::Hash, id::UnixSeconds};
+use crate::{checkpoint::TreeHead, hash::Hash, id::UnixSeconds, subtree::Subtree};
 
 /// A signature algorithm together with the message it signs, by its type byte. `[c2sp.org/signed-note]`
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -55,20 +55,30 @@ impl Algorithm {
         Some(match self {
             Self::Ed25519 => text.into_bytes(),
             Self::CosignatureEd25519 => format!("cosignature/v1\ntime {time}\n{text}").into_bytes(),
-            Self::MlDsa44 => {
-                let mut message = b"subtree/v1\n\0".to_vec();
-                message.push(u8::try_from(name.len()).ok()?);
-                message.extend_from_slice(name.as_bytes());
-                message.extend_from_slice(&time.get().to_be_bytes());
-                message.push(u8::try_from(head.origin.len()).ok()?);
-                message.extend_from_slice(head.origin.as_bytes());
-                message.extend_from_slice(&0_u64.to_be_bytes());
-                message.extend_from_slice(&head.size.get().to_be_bytes());
-                message.extend_from_slice(head.root.as_bytes());
-                message
-            }
+            Self::MlDsa44 => subtree_message(name, &head.origin, 0..head.size.get(), &head.root, time)?,
         })
     }
+}
+
+/// What ML-DSA signs: a checkpoint is the subtree from 0. `None` when a name is longer than 255 bytes.
+/// `[c2sp.org/tlog-cosignature]`
+pub(super) fn subtree_message(
+    name: &str,
+    origin: &str,
+    entries: Range<u64>,
+    root: &Hash,
+    time: UnixSeconds,
+) -> Option<Vec<u8>> {
+    let mut message = b"subtree/v1\n\0".to_vec();
+    message.push(u8::try_from(name.len()).ok()?);
+    message.extend_from_slice(name.as_bytes());
+    message.extend_from_slice(&time.get().to_be_bytes());
+    message.push(u8::try_from(origin.len()).ok().filter(|length| *length > 0)?);
+    message.extend_from_slice(origin.as_bytes());
+    message.extend_from_slice(&entries.start.to_be_bytes());
+    message.extend_from_slice(&entries.end.to_be_bytes());
+    message.extend_from_slice(root.as_bytes());
+    Some(message)
 }
 
 /// The first four bytes of SHA-256 over name, newline, type and public key.
@@ -190,6 +200,33 @@ impl VerifierKey {
     }
 
     fn check(&self, head: &TreeHead, line: &SignatureLine) -> Option<UnixSeconds> {
+        self.check_message(line, |time| self.algorithm.message(&self.name, head, time))
+    }
+
+    /// Checks an ML-DSA line over a subtree of a log and returns its timestamp, which is 0 unless the subtree begins at 0.
+    ///
+    /// # Errors
+    /// When the line is by another key, or its signature is not over this subtree.
+    pub fn verify_subtree(
+        &self,
+        origin: &str,
+        subtree: Subtree,
+        hash: Hash,
+        line: &SignatureLine,
+    ) -> Result<UnixSeconds, BadSignature> {
+        let (start, end) = (subtree.start().get(), subtree.end().get());
+        let message = |time: UnixSeconds| {
+            let signs_subtrees = self.algorithm == Algorithm::MlDsa44 && (start == 0 || time.get() == 0);
+            signs_subtrees.then(|| subtree_message(&self.name, origin, start..end, &hash, time))?
+        };
+        self.check_message(line, message).ok_or_else(|| BadSignature { name: self.name.clone() })
+    }
+
+    fn check_message(
+        &self,
+        line: &SignatureLine,
+        message: impl FnOnce(UnixSeconds) -> Option<Vec<u8>>,
+    ) -> Option<UnixSeconds> {
         if !self.claims(line) || line.signature.len() != self.algorithm.line_len() {
             return None;
         }
@@ -201,7 +238,7 @@ impl VerifierKey {
             }
         };
         let time = UnixSeconds::new(i64::try_from(time).is_ok().then_some(time)?);
-        let message = self.algorithm.message(&self.name, head, time)?;
+        let message = message(time)?;
         let verified = match &self.key {
             PublicKey::Ed25519(key) => key.verify(&message, signature),
             PublicKey::MlDsa44(key) => key.verify(&message, signature),

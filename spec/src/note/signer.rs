@@ -7,10 +7,10 @@ use zeroize::Zeroizing;
 
 use super::{
     KeyError, SignatureLine, VerifierKey, ed25519,
-    key::{Algorithm, key_id, split_key},
+    key::{Algorithm, key_id, split_key, subtree_message},
     mldsa,
 };
-use crate::{checkpoint::TreeHead, hash::Hash, id::UnixSeconds};
+use crate::{checkpoint::TreeHead, hash::Hash, id::UnixSeconds, subtree::Subtree};
 
 /// Why a signer refused to sign.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -126,19 +126,44 @@ impl NoteSigner {
         if head.size.get() == 0 && head.root != Hash::EMPTY_TREE {
             return Err(SignError::BadHead);
         }
-        let algorithm = self.vkey.algorithm();
-        let message = algorithm.message(self.vkey.name(), head, time).ok_or(SignError::BadHead)?;
+        let message =
+            self.vkey.algorithm().message(self.vkey.name(), head, time).ok_or(SignError::BadHead)?;
+        Ok(self.sign_message(&message, time))
+    }
+
+    /// Cosigns a subtree of a log without a time: it was seen in a checkpoint, that is all. `[c2sp.org/tlog-witness]`
+    ///
+    /// # Errors
+    /// With a key other than ML-DSA, or an origin that is not one line of at most 255 bytes.
+    pub fn cosign_subtree(
+        &self,
+        origin: &str,
+        subtree: Subtree,
+        hash: Hash,
+    ) -> Result<SignatureLine, SignError> {
+        if self.vkey.algorithm() != Algorithm::MlDsa44 {
+            return Err(SignError::WrongKey);
+        }
+        let time = UnixSeconds::new(0);
+        let entries = subtree.start().get()..subtree.end().get();
+        let message = subtree_message(self.vkey.name(), origin, entries, &hash, time)
+            .filter(|_| origin.bytes().all(|byte| byte >= 0x20))
+            .ok_or(SignError::BadHead)?;
+        Ok(self.sign_message(&message, time))
+    }
+
+    fn sign_message(&self, message: &[u8], time: UnixSeconds) -> SignatureLine {
         let signature = match &self.key {
-            SecretKey::Ed25519(key) => key.sign(&message),
-            SecretKey::MlDsa44(key) => key.sign(&message),
+            SecretKey::Ed25519(key) => key.sign(message),
+            SecretKey::MlDsa44(key) => key.sign(message),
         };
-        let signature = match algorithm {
+        let signature = match self.vkey.algorithm() {
             Algorithm::Ed25519 => signature,
             Algorithm::CosignatureEd25519 | Algorithm::MlDsa44 => {
                 [time.get().to_be_bytes().as_slice(), &signature].concat()
             }
         };
-        Ok(SignatureLine { name: self.vkey.name().to_owned(), key_id: self.vkey.key_id(), signature })
+        SignatureLine { name: self.vkey.name().to_owned(), key_id: self.vkey.key_id(), signature }
     }
 
     /// The text to keep in a secret file: `PRIVATE+KEY+name+id+base64(type || seed)`, wiped when dropped.

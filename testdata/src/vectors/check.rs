@@ -9,14 +9,17 @@ use glassbloom_spec::{
     envelope,
     id::UnixMillis,
     leaf::{Attestation, Coordinator, Model, Payload, PolicyLeaf, PriceTable, Release, Revocation, Verdict},
+    merkle::verify_consistency,
     policy::Policy,
     proof::TlogProof,
     receipt::Receipt,
     record::ProviderRecord,
     seal::KeyConfig,
     statement::Statement,
+    subtree::verify_subtree,
     succession::Succession,
     verify::Report,
+    witness::{AddCheckpoint, SignSubtree},
 };
 
 use crate::world::{Exchange, MODEL, NOW, RECEIPTS, REGISTRY, World, index, read, resume};
@@ -78,6 +81,7 @@ pub fn check(world: &World, folder: &str, with: &str, bytes: &[u8]) -> Result<()
             let succession = Succession::parse(bytes).map_err(text)?;
             succession.verify(&world.policy(), with).map(drop).map_err(text)
         }
+        "witness-request" => request(world, with, bytes),
         _ => Err(format!("no folder of vectors: {folder}")),
     }
 }
@@ -97,6 +101,20 @@ fn leaf(kind: &str, bytes: &[u8]) -> Result<(), String> {
         "verdict" => decode::<Verdict>(bytes),
         _ => Err(format!("no kind of leaf: {kind}")),
     }
+}
+
+/// As a witness that cosigned the registry at [`witness::OLD`](super::witness::OLD), up to the signatures.
+fn request(world: &World, endpoint: &str, bytes: &[u8]) -> Result<(), String> {
+    if endpoint == "sign-subtree" {
+        let SignSubtree { subtree, hash, proof, head, .. } = SignSubtree::parse(bytes).map_err(text)?;
+        return verify_subtree(subtree, hash, head.size, head.root, &proof).map_err(text);
+    }
+    let AddCheckpoint { old, proof, head, .. } = AddCheckpoint::parse(bytes).map_err(text)?;
+    let known = world.registry.head(super::witness::OLD);
+    if old != known.size {
+        return Err("another size was cosigned last".into());
+    }
+    verify_consistency(old, head.size, known.root, head.root, &proof).map_err(text)
 }
 
 /// `with` is the number of the exchange whose client reads the answer.

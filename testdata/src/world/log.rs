@@ -1,13 +1,14 @@
 //! A log in memory, with proofs and checkpoints.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, ops::Range};
 
 use glassbloom_spec::{
     checkpoint::TreeHead,
     hash::Hash,
     id::{LeafIndex, TreeSize, UnixSeconds},
-    merkle::{Frontier, NodeId, prove_consistency, prove_inclusion},
+    merkle::{Frontier, NodeId, prove_consistency, prove_inclusion, root_of},
     note::SignedNote,
+    subtree::{Subtree, prove_subtree},
 };
 
 use super::Keys;
@@ -87,6 +88,22 @@ impl Log {
     /// When the sizes are reversed.
     pub fn consistency(&self, old: u64, new: u64) -> Vec<Hash> {
         prove_consistency(TreeSize::new(old), TreeSize::new(new), &self.nodes).expect("every node is at hand")
+    }
+
+    /// Shows that a subtree is part of the first entries' tree.
+    ///
+    /// # Panics
+    /// When it is not.
+    pub fn subtree(&self, subtree: Subtree, size: u64) -> Vec<Hash> {
+        prove_subtree(subtree, TreeSize::new(size), &self.nodes).expect("every node is at hand")
+    }
+
+    /// The root of some of the entries.
+    ///
+    /// # Panics
+    /// When there are not so many.
+    pub fn root_of(&self, entries: Range<usize>) -> Hash {
+        root_of(self.entries[entries].iter().map(|entry| Hash::leaf(entry)))
     }
 
     /// A checkpoint signed by both keys of the log and cosigned by both witnesses at `time`.
