@@ -3,6 +3,7 @@
 use std::{
     fs,
     net::SocketAddr,
+    num::NonZeroU32,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -14,7 +15,7 @@ use serde::Deserialize;
 use tokio::net::TcpListener;
 
 use super::{complain, print, usage};
-use crate::witness;
+use crate::witness::{self, Rate};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
@@ -26,7 +27,7 @@ pub(super) enum Command {
         #[command(flatten)]
         logs: Logs,
     },
-    /// Make the witness's key if there is none, and print its vkey for policy files
+    /// Make the witness's keys (Ed25519, ML-DSA-44) where they are missing, and print both vkeys for policy files
     Init {
         /// Folder of the witness
         #[arg(long)]
@@ -35,7 +36,7 @@ pub(super) enum Command {
         #[arg(long)]
         name: String,
     },
-    /// Answer add-checkpoint requests until told to stop
+    /// Answer add-checkpoint and sign-subtree requests until told to stop
     Serve(Serve),
 }
 
@@ -51,7 +52,7 @@ pub(super) struct Logs {
 
 #[derive(Debug, Args)]
 pub(super) struct Serve {
-    /// TOML file with `data`, `listen` and `policy`; flags win over it
+    /// TOML file with `data`, `listen`, `policy` and `qps`; flags win over it
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Folder of the witness
@@ -60,6 +61,9 @@ pub(super) struct Serve {
     /// Address to listen on; port 0 takes a free one [default: 127.0.0.1:8791]
     #[arg(long, value_name = "ADDR")]
     listen: Option<SocketAddr>,
+    /// Checkpoints per second that each log may have cosigned [default: 1000]
+    #[arg(long, value_name = "COUNT")]
+    qps: Option<NonZeroU32>,
     #[command(flatten)]
     logs: Logs,
 }
@@ -74,14 +78,16 @@ struct ConfigFile {
     listen: Option<SocketAddr>,
     /// Policy file whose log lines are accepted.
     policy: Option<PathBuf>,
+    /// Checkpoints per second that each log may have cosigned.
+    qps: Option<NonZeroU32>,
 }
 
 pub(super) async fn run(command: Command) -> ExitCode {
     match command {
         Command::AddLog { data, logs } => add_log(&data, &logs).await,
         Command::Init { data, name } => match witness::init(&data, &name) {
-            Ok(vkey) => {
-                print(&format!("{vkey}\n"));
+            Ok(vkeys) => {
+                print(&vkeys.iter().map(|vkey| format!("{vkey}\n")).collect::<String>());
                 ExitCode::Ok
             }
             Err(error) => usage(&error.to_string()),
@@ -151,7 +157,8 @@ impl Serve {
         let data =
             self.data.or(file.data).ok_or("--data DIR is missing: the folder that `witness init` filled")?;
         let listen = self.listen.or(file.listen).unwrap_or(SocketAddr::from(([127, 0, 0, 1], 8791)));
-        Ok((witness::Config { data, logs }, listen))
+        let rate = self.qps.or(file.qps).map(Rate::per_second).unwrap_or_default();
+        Ok((witness::Config { data, logs, rate }, listen))
     }
 }
 
@@ -170,7 +177,7 @@ mod tests {
         let readme = include_str!("../../README.md");
         let sample = readme.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
         let file: ConfigFile = toml::from_str(sample).unwrap();
-        assert!(file.data.is_some() && file.listen.is_some() && file.policy.is_some());
+        assert!(file.data.is_some() && file.listen.is_some() && file.policy.is_some() && file.qps.is_some());
         assert!(toml::from_str::<ConfigFile>("listn = \"127.0.0.1:1\"").is_err());
     }
 }

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use axum::{
     Router,
     body::Bytes,
-    extract::{DefaultBodyLimit, Path, State},
+    extract::{DefaultBodyLimit, Path, State, rejection::BytesRejection},
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
     routing::{get, post},
 };
 use glassbloom_service::{Clock, Problem, Shutdown, durable};
+use glassbloom_spec::hash::Hash;
 use tokio::net::TcpListener;
 use tower_http::cors::CorsLayer;
 
@@ -35,6 +36,10 @@ pub enum ServeError {
 }
 
 /// Serves the witness until shutdown.
+///
+/// # Errors
+/// When the folder, the keys or the database are not usable, and when a write failed: then nothing more is cosigned
+/// until the database is opened anew.
 pub async fn serve(
     config: Config,
     listener: TcpListener,
@@ -42,25 +47,56 @@ pub async fn serve(
     shutdown: Shutdown,
 ) -> Result<(), ServeError> {
     durable::create_folder(&config.data)?;
-    let signer = keys::load(&config.data)?;
+    let signers = keys::load(&config.data)?;
     let store = Store::open(&keys::database(&config.data)).await?;
-    keys::add_to(&store, signer.vkey(), &config.logs).await?;
-    let origins = store.origins().await?;
-    if origins.is_empty() {
+    keys::add_to(&store, signers[0].vkey().name(), &config.logs).await?;
+    let count = store.count().await?;
+    if count == 0 {
         tracing::warn!("no log is followed yet: `glassbloom-auditor witness add-log --data DIR --vkey VKEY`");
     }
-    tracing::info!(vkey = %signer.vkey(), logs = ?origins, "witness");
+    for signer in &signers {
+        tracing::info!(vkey = %signer.vkey(), logs = count, "witness");
+    }
     tracing::info!("listening on http://{}", listener.local_addr()?);
-    let witness = Arc::new(Witness::new(signer, store.clone(), clock));
-    axum::serve(listener, router(witness)).with_graceful_shutdown(shutdown.requested_owned()).await?;
+    let (witness, mut writer) = Witness::start(signers, store.clone(), config.rate, clock).await?;
+    let witness = Arc::new(witness);
+    let halted = Shutdown::new();
+    let stopping = {
+        let halted = halted.clone();
+        async move {
+            tokio::select! {
+                () = shutdown.requested() => {}
+                () = halted.requested() => {}
+            }
+        }
+    };
+    let server = axum::serve(listener, router(Arc::clone(&witness))).with_graceful_shutdown(stopping);
+    let mut server = core::pin::pin!(server.into_future());
+    let written = tokio::select! {
+        served = &mut server => {
+            served?;
+            witness.stop();
+            (&mut writer).await
+        }
+        // Before the server only when a write failed.
+        written = &mut writer => {
+            halted.trigger();
+            server.await?;
+            written
+        }
+    };
     store.close().await;
-    Ok(())
+    Ok(written.map_err(std::io::Error::other)??)
 }
 
-/// The routes: `POST /add-checkpoint`, `GET /<sha256 of origin>/checkpoint`, `GET /healthz`.
+/// The routes: `POST /add-checkpoint`, `POST /sign-subtree` where there is a key for it,
+/// `GET /<sha256 of origin>/checkpoint`, `GET /healthz`.
 pub fn router(witness: Arc<Witness>) -> Router {
-    Router::new()
-        .route("/add-checkpoint", post(add_checkpoint))
+    let mut router = Router::new().route("/add-checkpoint", post(add_checkpoint));
+    if witness.signs_subtrees() {
+        router = router.route("/sign-subtree", post(sign_subtree));
+    }
+    router
         .route("/{origin}/checkpoint", get(checkpoint))
         .route("/healthz", get(async || "ok\n"))
         .layer(DefaultBodyLimit::max(MAX_BODY))
@@ -68,9 +104,30 @@ pub fn router(witness: Arc<Witness>) -> Router {
         .with_state(witness)
 }
 
-async fn add_checkpoint(State(witness): State<Arc<Witness>>, body: Bytes) -> Result<Response, Refusal> {
-    let cosignature = witness.add_checkpoint(&body).await?;
-    Ok(([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], cosignature).into_response())
+type Body = Result<Bytes, BytesRejection>;
+
+async fn add_checkpoint(State(witness): State<Arc<Witness>>, body: Body) -> Result<Response, Response> {
+    let body = body.map_err(not_read)?;
+    Ok(signatures(witness.add_checkpoint(&body).await.map_err(Refusal::into_response)?))
+}
+
+async fn sign_subtree(State(witness): State<Arc<Witness>>, body: Body) -> Result<Response, Response> {
+    let body = body.map_err(not_read)?;
+    Ok(signatures(witness.sign_subtree(&body).await.map_err(Refusal::into_response)?))
+}
+
+fn signatures(lines: Vec<u8>) -> Response {
+    ([(header::CONTENT_TYPE, "text/plain; charset=utf-8"), (header::CACHE_CONTROL, "no-store")], lines)
+        .into_response()
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "passed to map_err")]
+fn not_read(rejection: BytesRejection) -> Response {
+    let detail = match rejection.status() {
+        StatusCode::PAYLOAD_TOO_LARGE => format!("a request has at most {MAX_BODY} bytes"),
+        _ => "the body did not arrive whole".to_owned(),
+    };
+    Problem::new(rejection.status(), "body", detail).into_response()
 }
 
 async fn checkpoint(
@@ -78,13 +135,11 @@ async fn checkpoint(
     Path(origin): Path<String>,
 ) -> Result<Response, Response> {
     let not_found = || {
-        Problem::new(
-            StatusCode::NOT_FOUND,
-            "no-checkpoint",
-            "no checkpoint was cosigned for this origin hash",
-        )
+        let detail =
+            "no checkpoint was cosigned for this origin hash (lowercase hexadecimal SHA-256 of the origin)";
+        Problem::new(StatusCode::NOT_FOUND, "no-checkpoint", detail).into_response()
     };
-    let origin_hash = origin.parse().map_err(|_| not_found().into_response())?;
+    let origin_hash: Hash = origin.parse().map_err(|_| not_found())?;
     match witness.note(&origin_hash).await {
         Ok(Some(note)) => Ok((
             [
@@ -94,7 +149,7 @@ async fn checkpoint(
             note,
         )
             .into_response()),
-        Ok(None) => Err(not_found().into_response()),
+        Ok(None) => Err(not_found()),
         Err(error) => Err(Refusal::Store(error).into_response()),
     }
 }
@@ -103,10 +158,11 @@ impl Refusal {
     /// The status that the specification gives this case.
     pub fn status(&self) -> StatusCode {
         match self {
+            Self::Clock(_) | Self::Sign(_) | Self::Store(_) => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Conflict(_) => StatusCode::CONFLICT,
             Self::Inconsistent(_) => StatusCode::UNPROCESSABLE_ENTITY,
-            Self::Malformed(_) => StatusCode::BAD_REQUEST,
-            Self::Sign(_) | Self::Store(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::Malformed(_) | Self::TooLarge => StatusCode::BAD_REQUEST,
+            Self::RateLimited(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::Signature(_) => StatusCode::FORBIDDEN,
             Self::UnknownOrigin(_) => StatusCode::NOT_FOUND,
         }
@@ -114,10 +170,11 @@ impl Refusal {
 
     fn code(&self) -> &'static str {
         match self {
+            Self::Clock(_) | Self::Sign(_) => "clock",
             Self::Conflict(_) => "conflict",
             Self::Inconsistent(_) => "inconsistent",
-            Self::Malformed(_) => "malformed",
-            Self::Sign(_) => "clock",
+            Self::Malformed(_) | Self::TooLarge => "malformed",
+            Self::RateLimited(_) => "rate-limited",
             Self::Signature(_) => "signature",
             Self::Store(_) => "store",
             Self::UnknownOrigin(_) => "unknown-origin",
@@ -130,10 +187,20 @@ impl IntoResponse for Refusal {
         match self {
             // The one error body that the specification fixes: submitters read their next old size from it.
             Self::Conflict(size) => {
-                (StatusCode::CONFLICT, [(header::CONTENT_TYPE, "text/x.tlog.size")], format!("{size}\n"))
-                    .into_response()
+                let headers =
+                    [(header::CONTENT_TYPE, "text/x.tlog.size"), (header::CACHE_CONTROL, "no-store")];
+                (StatusCode::CONFLICT, headers, format!("{size}\n")).into_response()
             }
-            other => Problem::new(other.status(), other.code(), other.to_string()).into_response(),
+            other => {
+                let mut response =
+                    Problem::new(other.status(), other.code(), other.to_string()).into_response();
+                if let Self::RateLimited(wait) = other {
+                    // Whole seconds, rounded up: sooner would be refused again.
+                    let seconds = wait.as_millis().div_ceil(1000).max(1) as u64;
+                    response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+                }
+                response
+            }
         }
     }
 }

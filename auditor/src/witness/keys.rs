@@ -30,6 +30,9 @@ pub enum KeyError {
     /// There is no key yet.
     #[error("{0} is missing: make a key with `glassbloom-auditor witness init --data DIR --name NAME`")]
     Missing(PathBuf),
+    /// A witness's key is no log's.
+    #[error("the key of {0:?} makes cosignatures: it is a witness's, not a log's")]
+    NotALog(String),
     /// `init` was given another name than the key has.
     #[error("this folder holds the key of witness {existing:?}; use another --data for {wanted:?}")]
     OtherName {
@@ -46,51 +49,84 @@ pub enum KeyError {
     Store(#[from] StoreError),
 }
 
-/// Makes the witness's key, or returns the one that is there.
-pub fn init(data: &Path, name: &str) -> Result<VerifierKey, KeyError> {
+/// The files of the keys, by the order in which the witness signs with them. The first is older than the second: a
+/// folder may have it alone.
+const FILES: [&str; 2] = ["witness.key", "witness-mldsa.key"];
+
+/// Makes the keys that are missing, one Ed25519 and one ML-DSA-44, and returns the public halves of both.
+pub fn init(data: &Path, name: &str) -> Result<Vec<VerifierKey>, KeyError> {
     durable::create_folder(data).map_err(|error| KeyError::Io { path: data.to_owned(), error })?;
-    match load(data) {
-        Ok(signer) if signer.vkey().name() == name => Ok(signer.vkey().clone()),
-        Ok(signer) => {
-            Err(KeyError::OtherName { existing: signer.vkey().name().to_owned(), wanted: name.to_owned() })
-        }
-        Err(KeyError::Missing(path)) => {
-            let signer = NoteSigner::ed25519_witness(name, random())?;
-            durable::write_secret(&path, signer.to_private_string().as_bytes())
-                .map_err(|error| KeyError::Io { path, error })?;
-            Ok(signer.vkey().clone())
-        }
-        Err(error) => Err(error),
+    let make: [fn(&str, [u8; 32]) -> Result<NoteSigner, note::KeyError>; 2] =
+        [NoteSigner::ed25519_witness, NoteSigner::mldsa44];
+    let mut vkeys = Vec::new();
+    for (file, make) in FILES.iter().zip(make) {
+        let path = data.join(file);
+        let signer = match read(&path)? {
+            Some(signer) if signer.vkey().name() == name => signer,
+            Some(signer) => {
+                let existing = signer.vkey().name().to_owned();
+                return Err(KeyError::OtherName { existing, wanted: name.to_owned() });
+            }
+            None => {
+                let signer = make(name, random())?;
+                durable::write_secret(&path, signer.to_private_string().as_bytes())
+                    .map_err(|error| KeyError::Io { path, error })?;
+                signer
+            }
+        };
+        vkeys.push(signer.vkey().clone());
     }
+    Ok(vkeys)
 }
 
 /// Accepts logs for the witness in `data`. Idempotent.
 pub async fn add_logs(data: &Path, logs: &[VerifierKey]) -> Result<(), KeyError> {
-    let signer = load(data)?;
+    let signers = load(data)?;
     let store = Store::open(&database(data)).await?;
-    add_to(&store, signer.vkey(), logs).await?;
+    add_to(&store, signers[0].vkey().name(), logs).await?;
     store.close().await;
     Ok(())
 }
 
-pub(super) async fn add_to(store: &Store, own: &VerifierKey, logs: &[VerifierKey]) -> Result<(), KeyError> {
+pub(super) async fn add_to(store: &Store, own: &str, logs: &[VerifierKey]) -> Result<(), KeyError> {
     for log in logs {
-        if log.name() == own.name() {
+        if log.name() == own {
             return Err(KeyError::SameName(log.name().to_owned()));
         }
-        store.add_log(log).await?;
+        if !log.algorithm().is_for_logs() {
+            return Err(KeyError::NotALog(log.name().to_owned()));
+        }
     }
-    Ok(())
+    Ok(store.add_logs(logs).await?)
 }
 
-pub(super) fn load(data: &Path) -> Result<NoteSigner, KeyError> {
-    let path = data.join("witness.key");
-    let text = match fs::read_to_string(&path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(KeyError::Missing(path)),
-        Err(error) => return Err(KeyError::Io { path, error }),
+/// The keys that are there, at least the first.
+pub(super) fn load(data: &Path) -> Result<Vec<NoteSigner>, KeyError> {
+    let mut signers = Vec::new();
+    for file in FILES {
+        let path = data.join(file);
+        match read(&path)? {
+            Some(signer) => signers.push(signer),
+            None if signers.is_empty() => return Err(KeyError::Missing(path)),
+            None => {}
+        }
+    }
+    if let [first, second] = &signers[..]
+        && first.vkey().name() != second.vkey().name()
+    {
+        let (existing, wanted) = (first.vkey().name().to_owned(), second.vkey().name().to_owned());
+        return Err(KeyError::OtherName { existing, wanted });
+    }
+    Ok(signers)
+}
+
+fn read(path: &Path) -> Result<Option<NoteSigner>, KeyError> {
+    let text = match fs::read_to_string(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(KeyError::Io { path: path.to_owned(), error }),
         Ok(text) => text,
     };
-    text.trim_end().parse().map_err(|_| KeyError::Malformed(path))
+    text.trim_end().parse().map(Some).map_err(|_| KeyError::Malformed(path.to_owned()))
 }
 
 pub(super) fn database(data: &Path) -> PathBuf {

@@ -1,132 +1,26 @@
-//! The witness over HTTP: every row of the status table, and what must survive races, forgeries and restarts.
-
-#![expect(clippy::unwrap_used, reason = "helpers of tests")]
-
-use std::{net::SocketAddr, path::Path, sync::Arc};
+//! What each request is answered with. `[c2sp.org/tlog-witness]`
 
 use ed25519_dalek::Signer;
-use glassbloom_auditor::witness::{self, Config, Refusal, Store, Witness};
-use glassbloom_service::{MockClock, Shutdown, http_client};
+use glassbloom_auditor::witness;
+use glassbloom_service::http_client;
 use glassbloom_spec::{
     checkpoint::TreeHead,
     hash::Hash,
-    id::{TreeSize, UnixMillis, UnixSeconds},
-    merkle::{NodeId, prove_consistency, root_of},
-    note::{NoteSigner, SignatureLine, SignedNote, VerifierKey},
+    id::UnixSeconds,
+    note::{NoteSigner, SignatureLine},
 };
-use reqwest::StatusCode;
-use tokio::{net::TcpListener, task::JoinHandle};
 
-const ORIGIN: &str = "log.example/registry";
-const NOW: u64 = 1_790_000_000;
-
-fn log_key() -> NoteSigner {
-    NoteSigner::ed25519_log(ORIGIN, [1; 32]).unwrap()
-}
-
-fn leaf(index: u64) -> Hash {
-    Hash::leaf(format!("entry {index}").as_bytes())
-}
-
-fn root(size: u64) -> Hash {
-    root_of((0..size).map(leaf))
-}
-
-fn head(size: u64) -> TreeHead {
-    TreeHead { origin: ORIGIN.to_owned(), size: size.into(), root: root(size) }
-}
-
-/// The head, signed by the log unless a test signs otherwise.
-fn note(head: &TreeHead) -> Vec<u8> {
-    signed(head, vec![log_key().sign_checkpoint(head).unwrap()])
-}
-
-fn signed(head: &TreeHead, signatures: Vec<SignatureLine>) -> Vec<u8> {
-    SignedNote { text: head.to_string(), signatures }.encode()
-}
-
-fn proof(old: u64, new: u64) -> Vec<Hash> {
-    let nodes: std::collections::BTreeMap<NodeId, Hash> = (0..7u8)
-        .flat_map(|level| (0..64 >> level).map(move |index| NodeId { level, index }))
-        .map(|id| (id, root_of((id.index << id.level..(id.index + 1) << id.level).map(leaf))))
-        .collect();
-    prove_consistency(TreeSize::new(old), TreeSize::new(new), &nodes).unwrap()
-}
-
-fn request(old: u64, proof: &[Hash], note: &[u8]) -> Vec<u8> {
-    let mut body = format!("old {old}\n");
-    for hash in proof {
-        body += &format!("{}\n", hash.to_base64());
-    }
-    [body.as_bytes(), b"\n", note].concat()
-}
-
-struct Running {
-    url: String,
-    shutdown: Shutdown,
-    task: JoinHandle<()>,
-}
-
-impl Running {
-    async fn start(data: &Path) -> Self {
-        let listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
-        let config = Config { data: data.to_owned(), logs: vec![log_key().vkey().clone()] };
-        let clock = Arc::new(MockClock::new(UnixMillis::new(NOW * 1000)));
-        let shutdown = Shutdown::new();
-        let serving = witness::serve(config, listener, clock, shutdown.clone());
-        let task = tokio::spawn(async move { serving.await.unwrap() });
-        Self { url, shutdown, task }
-    }
-
-    async fn post(&self, body: Vec<u8>) -> (StatusCode, Option<String>, String) {
-        let response =
-            http_client().post(format!("{}/add-checkpoint", self.url)).body(body).send().await.unwrap();
-        let content_type =
-            response.headers().get("content-type").map(|value| value.to_str().unwrap().to_owned());
-        (response.status(), content_type, response.text().await.unwrap())
-    }
-
-    async fn status(&self, body: Vec<u8>) -> u16 {
-        let (status, _, text) = self.post(body).await;
-        assert!(
-            status.is_success() || !text.contains("\u{2014} "),
-            "a cosignature came with an error: {text}"
-        );
-        status.as_u16()
-    }
-
-    async fn published(&self, origin: &str) -> Option<String> {
-        let url = format!("{}/{}/checkpoint", self.url, Hash::of(origin.as_bytes()));
-        let response = http_client().get(url).send().await.unwrap();
-        response.status().is_success().then_some(response.text().await.unwrap())
-    }
-
-    async fn stop(self) {
-        self.shutdown.trigger();
-        self.task.await.unwrap();
-    }
-}
-
-fn init() -> (tempfile::TempDir, VerifierKey) {
-    let data = tempfile::tempdir().unwrap();
-    let vkey = witness::init(data.path(), "witness.example/w1").unwrap();
-    (data, vkey)
-}
-
-fn time_of(vkey: &VerifierKey, head: &TreeHead, line: &str) -> UnixSeconds {
-    vkey.verify(head, &line.trim_end().parse().unwrap()).unwrap()
-}
+use crate::support::*;
 
 #[tokio::test]
 async fn every_row_of_the_status_table() {
-    let (data, vkey) = init();
+    let (data, vkeys) = init();
     let running = Running::start(data.path()).await;
 
     // 200: first, growing, refreshed; the reply is one cosignature line with a time.
     let (status, _, line) = running.post(request(0, &[], &note(&head(3)))).await;
     assert_eq!(status, 200);
-    assert_eq!(time_of(&vkey, &head(3), &line), UnixSeconds::new(NOW));
+    assert_eq!(time_of(&vkeys, &head(3), &line), UnixSeconds::new(NOW));
     assert_eq!(running.status(request(3, &proof(3, 5), &note(&head(5)))).await, 200);
     assert_eq!(running.status(request(5, &[], &note(&head(5)))).await, 200);
 
@@ -149,14 +43,6 @@ async fn every_row_of_the_status_table() {
     ] {
         assert_eq!(running.status(broken.clone().into_bytes()).await, 400, "{broken}");
     }
-    let many = vec![root(1); 64];
-    assert_eq!(running.status(request(5, &many, &note(&head(7)))).await, 400, "64 proof lines");
-    assert_eq!(
-        running.status(request(5, &many[1..], &note(&head(7)))).await,
-        422,
-        "63 are as many as may be"
-    );
-
     // 404 comes before 403: nobody's key is looked at for a log that is not followed.
     let stranger = TreeHead { origin: "other.example/log".to_owned(), ..head(7) };
     let line =
@@ -207,7 +93,95 @@ async fn every_row_of_the_status_table() {
 }
 
 #[tokio::test]
-async fn empty_trees() {
+async fn too_many_proofs() {
+    let (data, _) = init();
+    let running = Running::start(data.path()).await;
+    assert_eq!(running.status(growth(0, 5)).await, 200);
+    let many = vec![root(1); 64];
+    assert_eq!(running.status(request(5, &many, &note(&head(7)))).await, 400, "64 proof lines");
+    assert_eq!(
+        running.status(request(5, &many[1..], &note(&head(7)))).await,
+        422,
+        "63 are as many as may be"
+    );
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn rejects_extensions() {
+    let (data, _) = init();
+    let running = Running::start(data.path()).await;
+    let text = format!("{}extension\n", head(3));
+    let signature = ed25519_dalek::SigningKey::from_bytes(&[1; 32]).sign(text.as_bytes());
+    let line = SignatureLine {
+        name: ORIGIN.to_owned(),
+        key_id: log_key().vkey().key_id(),
+        signature: signature.to_vec(),
+    };
+    let note = glassbloom_spec::note::SignedNote { text, signatures: vec![line] }.encode();
+    assert_eq!(running.status(request(0, &[], &note)).await, 400);
+    assert_eq!(running.published(ORIGIN).await, None);
+    running.stop().await;
+}
+
+/// The sequence that the tests of sigsum-go run against any witness.
+#[tokio::test]
+async fn the_sequence_of_sigsum() {
+    let (data, vkeys) = init();
+    let running = Running::start(data.path()).await;
+    for (old, new) in [(0, 2), (2, 4), (4, 4), (4, 5)] {
+        let (status, _, lines) = running.post(growth(old, new)).await;
+        assert_eq!(status, 200, "{old} to {new}");
+        time_of(&vkeys, &head(new), &lines);
+        if (old, new) == (0, 2) {
+            let (status, _, size) = running.post(growth(1, 2)).await;
+            assert_eq!((status.as_u16(), size.as_str()), (409, "2\n"));
+        }
+    }
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn one_flipped_bit_cosigns_nothing_else() {
+    let (data, _) = init();
+    let running = Running::start(data.path()).await;
+    assert_eq!(running.status(growth(0, 5)).await, 200);
+    let before = running.published(ORIGIN).await;
+    let good = growth(5, 7);
+    for bit in 0..8 * good.len() {
+        let mut body = good.clone();
+        body[bit / 8] ^= 1 << (bit % 8);
+        let status = running.status(body).await;
+        assert!([400, 403, 404, 409, 422].contains(&status), "bit {bit}: {status}");
+    }
+    assert_eq!(running.published(ORIGIN).await, before);
+    assert_eq!(running.status(good).await, 200);
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_log_that_asks_too_often_waits_and_others_do_not() {
+    let (data, _) = init();
+    let other = NoteSigner::ed25519_log("other.example/log", [9; 32]).unwrap();
+    witness::add_logs(data.path(), &[other.vkey().clone()]).await.unwrap();
+    let running = Running::limited(data.path(), 2).await;
+    assert_eq!(running.status(growth(0, 1)).await, 200);
+    assert_eq!(running.status(growth(1, 2)).await, 200);
+    // What is refused costs nothing, and neither does what would be refused anyway.
+    assert_eq!(running.status(growth(1, 2)).await, 409);
+    let refused = running.send("add-checkpoint", growth(2, 3)).await;
+    assert_eq!((refused.status().as_u16(), refused.headers()["retry-after"].to_str().unwrap()), (429, "1"));
+    let stranger = TreeHead { origin: "other.example/log".to_owned(), ..head(3) };
+    let line = other.sign_checkpoint(&stranger).unwrap();
+    assert_eq!(running.status(request(0, &[], &signed(&stranger, vec![line]))).await, 200);
+    running.clock.advance_millis(500);
+    assert_eq!(running.status(growth(2, 3)).await, 200);
+    assert_eq!(running.status(growth(3, 4)).await, 429);
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn zero_size() {
     let wrong = |root| TreeHead { root, ..head(0) };
     // Known size, old size, checkpoint, proof, status.
     let cases: [(u64, u64, TreeHead, Vec<Hash>, u16); 8] = [
@@ -224,7 +198,7 @@ async fn empty_trees() {
         let (data, _) = init();
         let running = Running::start(data.path()).await;
         if known > 0 {
-            assert_eq!(running.status(request(0, &[], &note(&self::head(known)))).await, 200);
+            assert_eq!(running.status(request(0, &[], &note(&crate::support::head(known)))).await, 200);
         }
         // A signer refuses an empty tree with another root, so such a head is signed beneath it.
         let signature = ed25519_dalek::SigningKey::from_bytes(&[1; 32]).sign(head.to_string().as_bytes());
@@ -240,86 +214,6 @@ async fn empty_trees() {
 }
 
 #[tokio::test]
-async fn a_request_that_was_overtaken_gets_a_conflict() {
-    let (data, vkey) = init();
-    witness::add_logs(data.path(), &[log_key().vkey().clone()]).await.unwrap();
-    let store = Store::open(&data.path().join("witness.sqlite")).await.unwrap();
-    let signer = std::fs::read_to_string(data.path().join("witness.key")).unwrap().parse().unwrap();
-    let clock = Arc::new(MockClock::new(UnixMillis::new(NOW * 1000)));
-    let witness = Witness::new(signer, store, clock);
-    witness.add_checkpoint(&request(0, &[], &note(&head(1)))).await.unwrap();
-
-    // A is checked against size 1 and stalls; B goes from 1 to 5 meanwhile.
-    let stalled = witness.check(&request(1, &proof(1, 3), &note(&head(3)))).await.unwrap();
-    let line = witness.add_checkpoint(&request(1, &proof(1, 5), &note(&head(5)))).await.unwrap();
-    time_of(&vkey, &head(5), core::str::from_utf8(&line).unwrap());
-    let overtaken = witness.commit(stalled).await;
-    assert!(matches!(overtaken, Err(Refusal::Conflict(size)) if size.get() == 5), "{overtaken:?}");
-    let latest = witness.store().latest(ORIGIN).await.unwrap().unwrap();
-    assert_eq!((latest.size.get(), latest.root), (5, root(5)));
-}
-
-#[tokio::test]
-async fn concurrent_growth_cosigns_one_history() {
-    let (data, _) = init();
-    let running = Running::start(data.path()).await;
-    assert_eq!(running.status(request(0, &[], &note(&head(1)))).await, 200);
-    // Twenty forks of size 2 at once: exactly one may be cosigned.
-    let forks = (0..20u64).map(|n| {
-        let right = Hash::leaf(&n.to_be_bytes());
-        let fork = TreeHead { root: Hash::node(&leaf(0), &right), ..head(2) };
-        request(1, &[right], &note(&fork))
-    });
-    let answers = futures_util::future::join_all(forks.map(|body| running.status(body))).await;
-    assert_eq!(answers.iter().filter(|status| **status == 200).count(), 1, "{answers:?}");
-    assert_eq!(answers.iter().filter(|status| **status == 409).count(), 19, "{answers:?}");
-    running.stop().await;
-}
-
-#[tokio::test]
-async fn a_forged_line_in_the_witness_name_is_neither_kept_nor_served() {
-    let (data, vkey) = init();
-    let running = Running::start(data.path()).await;
-    let forged =
-        SignatureLine { name: vkey.name().to_owned(), key_id: vkey.key_id(), signature: vec![7; 72] };
-    let stranger = NoteSigner::ed25519_witness("other.example/w", [8; 32]).unwrap();
-    let lines = vec![
-        log_key().sign_checkpoint(&head(3)).unwrap(),
-        forged.clone(),
-        stranger.cosign(&head(3), UnixSeconds::new(1)).unwrap(),
-    ];
-    assert_eq!(running.status(request(0, &[], &signed(&head(3), lines))).await, 200);
-    let published = SignedNote::parse(running.published(ORIGIN).await.unwrap().as_bytes()).unwrap();
-    assert_eq!(published.signatures.len(), 2);
-    assert!(published.signatures.iter().all(|line| *line != forged && line.name != "other.example/w"));
-    log_key().vkey().verify(&head(3), &published.signatures[0]).unwrap();
-    vkey.verify(&head(3), &published.signatures[1]).unwrap();
-    // The next request starts from a clean state.
-    assert_eq!(running.status(request(3, &proof(3, 5), &note(&head(5)))).await, 200);
-    running.stop().await;
-}
-
-#[tokio::test]
-async fn state_and_key_survive_a_restart() {
-    let (data, vkey) = init();
-    let running = Running::start(data.path()).await;
-    assert_eq!(running.published(ORIGIN).await, None);
-    assert_eq!(running.status(request(0, &[], &note(&head(5)))).await, 200);
-    let published = running.published(ORIGIN).await;
-    running.stop().await;
-
-    assert_eq!(witness::init(data.path(), "witness.example/w1").unwrap(), vkey, "init is idempotent");
-    assert!(witness::init(data.path(), "witness.example/other").is_err());
-    let running = Running::start(data.path()).await;
-    assert_eq!(running.published(ORIGIN).await, published);
-    let (status, _, body) = running.post(request(0, &[], &note(&head(7)))).await;
-    assert_eq!((status.as_u16(), body.as_str()), (409, "5\n"));
-    let (_, _, line) = running.post(request(5, &proof(5, 7), &note(&head(7)))).await;
-    time_of(&vkey, &head(7), &line);
-    running.stop().await;
-}
-
-#[tokio::test]
 async fn other_requests() {
     let (data, _) = init();
     let running = Running::start(data.path()).await;
@@ -329,9 +223,28 @@ async fn other_requests() {
     assert_eq!(get("/add-checkpoint").await, 405);
     assert_eq!(get("/checkpoint").await, 404);
     assert_eq!(get("/0123/checkpoint").await, 404);
+    let url = format!("{}/{}/checkpoint", running.url, Hash::of(ORIGIN.as_bytes()));
+    let missing = http_client().get(&url).send().await.unwrap();
+    assert_eq!(
+        (missing.status().as_u16(), &missing.headers()["cache-control"]),
+        (404, &"no-store".parse().unwrap())
+    );
     let upper = Hash::of(ORIGIN.as_bytes()).to_string().to_ascii_uppercase();
     assert_eq!(get(&format!("/{upper}/checkpoint")).await, 404);
-    assert_eq!(running.post(vec![b'x'; witness::MAX_BODY + 1]).await.0, 413);
+    let (status, content_type, _) = running.post(vec![b'x'; witness::MAX_BODY + 1]).await;
+    assert_eq!((status.as_u16(), content_type.as_deref()), (413, Some("application/problem+json")));
+    assert_eq!(running.status(vec![b'x'; witness::MAX_BODY]).await, 400, "the limit itself is no reason");
+    // A browser asks first whether it may.
+    let preflight = http_client()
+        .request(reqwest::Method::OPTIONS, format!("{}/add-checkpoint", running.url))
+        .header("origin", "https://explorer.example")
+        .header("access-control-request-method", "POST")
+        .header("access-control-request-headers", "content-type")
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(preflight.status(), 200);
+    assert_eq!(preflight.headers()["access-control-allow-origin"], "*");
     // A note with a score of post-quantum signature lines still fits.
     let mut lines = vec![log_key().sign_checkpoint(&head(3)).unwrap()];
     lines.extend((0..25).map(|n| SignatureLine {
@@ -342,13 +255,9 @@ async fn other_requests() {
     let body = request(0, &[], &signed(&head(3), lines));
     assert!(body.len() > 64 * 1024);
     assert_eq!(running.status(body).await, 200);
+    let there = http_client().get(&url).send().await.unwrap();
+    assert_eq!(there.headers()["cache-control"], "no-cache");
+    assert_eq!(there.headers()["content-type"], "text/plain; charset=utf-8");
+    assert_eq!(http_client().head(&url).send().await.unwrap().status(), 200);
     running.stop().await;
-}
-
-#[tokio::test]
-async fn a_log_cannot_have_the_name_of_the_witness() {
-    let (data, _) = init();
-    let own = NoteSigner::ed25519_log("witness.example/w1", [3; 32]).unwrap();
-    let error = witness::add_logs(data.path(), &[own.vkey().clone()]).await.unwrap_err();
-    assert!(error.to_string().contains("own name"), "{error}");
 }

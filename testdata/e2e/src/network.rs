@@ -173,8 +173,10 @@ impl Plan {
             init.args(["witness", "init", "--name", &format!("{}.glassbloom.local", part.name())])
                 .arg("--data")
                 .arg(data(part.name()));
-            let vkey = output(&mut init)?;
-            log_init.arg("--witness").arg(format!("{} {}", vkey.trim(), self.url(part)));
+            let vkeys = output(&mut init)?;
+            // The first is Ed25519, which every deployed verifier reads; one key per witness keeps the policy short.
+            let vkey = vkeys.lines().next().context("the witness has no key")?;
+            log_init.arg("--witness").arg(format!("{vkey} {}", self.url(part)));
         }
         output(&mut log_init)?;
         for part in [Part::Witness1, Part::Witness2] {

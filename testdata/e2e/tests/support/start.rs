@@ -148,9 +148,9 @@ impl LogParts {
         for name in witnesses {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             // A fork's witness has the name and the key of the honest one.
-            let vkey =
+            let vkeys =
                 witness::init(&folder.join(name), &format!("{}.{NAME}", name.trim_start_matches("fork-")));
-            lines.push(format!("{} http://{}", vkey.unwrap(), listener.local_addr().unwrap()));
+            lines.push(format!("{} http://{}", vkeys.unwrap()[0], listener.local_addr().unwrap()));
             bound.push((folder.join(name), listener));
         }
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -171,7 +171,7 @@ impl LogParts {
         let witnesses = bound
             .into_iter()
             .map(|(data, listener)| {
-                let config = witness::Config { data, logs: logs.clone() };
+                let config = witness::Config { data, logs: logs.clone(), rate: witness::Rate::default() };
                 Running::spawn(|stop| witness::serve(config, listener, Arc::new(SystemClock), stop).boxed())
             })
             .collect();
