@@ -60,6 +60,7 @@ folders! {
     policies "policy"
     checkpoints "checkpoint"
     proofs "proof"
+    successions "succession"
     promises "promise"
     witness_requests "witness-request"
 }
