@@ -1,6 +1,7 @@
 //! The command line.
 
 mod audit;
+mod mirror;
 mod witness;
 
 use clap::{Parser, Subcommand};
@@ -25,6 +26,9 @@ enum Command {
         /// Such as GB-LOG-001; without it, every rule in one line each
         rule: Option<String>,
     },
+    /// Keep a verified copy of whole logs and serve it, so that a log that vanished can still be audited
+    #[command(subcommand)]
+    Mirror(mirror::Command),
     /// Run a witness: cosign checkpoints that extend the last one cosigned
     #[command(subcommand)]
     Witness(witness::Command),
@@ -47,6 +51,7 @@ pub async fn run(cli: Cli) -> ExitCode {
             }
             None => usage(&format!("no rule {id:?}: `glassbloom-auditor explain` lists them all")),
         },
+        Command::Mirror(command) => mirror::run(command).await,
         Command::Witness(command) => witness::run(command).await,
     }
 }

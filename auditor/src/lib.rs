@@ -3,6 +3,7 @@
 //! # In scope
 //! * [`audit`]: replays both logs, compares each head with the last one seen, applies the [`rules`] to each leaf.
 //! * [`replay`]: a verified copy of the registry that other checkers (the user's proxy) keep as well.
+//! * [`mirror`]: a verified copy of whole logs, served, so that a log that vanished can still be audited.
 //! * [`witness`]: a C2SP witness, which cosigns checkpoints that extend the last one it cosigned.
 //!
 //! # Out of scope
@@ -12,6 +13,7 @@
 pub mod audit;
 pub mod cli;
 pub mod finding;
+pub mod mirror;
 pub mod replay;
 pub mod rules;
 pub mod witness;

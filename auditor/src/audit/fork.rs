@@ -9,7 +9,7 @@ use serde_json::json;
 use super::state::{Seen, StateError};
 
 /// Writes both notes below the state folder and returns the file's path.
-pub(super) fn write(
+pub(crate) fn write(
     folder: &Path,
     seen: &Seen,
     newer: &TreeHead,

@@ -1,6 +1,6 @@
 //! One audit: both logs, from what was remembered to what is served now.
 
-mod fork;
+pub(crate) mod fork;
 mod logs;
 mod report;
 mod state;

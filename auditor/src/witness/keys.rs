@@ -34,7 +34,7 @@ pub enum KeyError {
     #[error("the key of {0:?} makes cosignatures: it is a witness's, not a log's")]
     NotALog(String),
     /// `init` was given another name than the key has.
-    #[error("this folder holds the key of witness {existing:?}; use another --data for {wanted:?}")]
+    #[error("this folder holds the key of {existing:?}; use another --data for {wanted:?}")]
     OtherName {
         /// The name in the key file.
         existing: String,
@@ -49,17 +49,38 @@ pub enum KeyError {
     Store(#[from] StoreError),
 }
 
-/// The files of the keys, by the order in which the witness signs with them. The first is older than the second: a
-/// folder may have it alone.
-const FILES: [&str; 2] = ["witness.key", "witness-mldsa.key"];
+/// What a folder's keys sign as; each has two files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// "This extends all that I saw."
+    Witness,
+    /// And "I keep a copy of all of it".
+    Mirror,
+}
+
+impl Role {
+    /// The files of the keys, in the order in which they sign. The first is older than the second: a folder may have
+    /// it alone.
+    const fn files(self) -> [&'static str; 2] {
+        match self {
+            Self::Witness => ["witness.key", "witness-mldsa.key"],
+            Self::Mirror => ["mirror.key", "mirror-mldsa.key"],
+        }
+    }
+}
 
 /// Makes the keys that are missing, one Ed25519 and one ML-DSA-44, and returns the public halves of both.
 pub fn init(data: &Path, name: &str) -> Result<Vec<VerifierKey>, KeyError> {
+    make(Role::Witness, data, name)
+}
+
+/// [`init`] for any role.
+pub(crate) fn make(role: Role, data: &Path, name: &str) -> Result<Vec<VerifierKey>, KeyError> {
     durable::create_folder(data).map_err(|error| KeyError::Io { path: data.to_owned(), error })?;
     let make: [fn(&str, [u8; 32]) -> Result<NoteSigner, note::KeyError>; 2] =
         [NoteSigner::ed25519_witness, NoteSigner::mldsa44];
     let mut vkeys = Vec::new();
-    for (file, make) in FILES.iter().zip(make) {
+    for (file, make) in role.files().iter().zip(make) {
         let path = data.join(file);
         let signer = match read(&path)? {
             Some(signer) if signer.vkey().name() == name => signer,
@@ -100,16 +121,20 @@ pub(super) async fn add_to(store: &Store, own: &str, logs: &[VerifierKey]) -> Re
     Ok(store.add_logs(logs).await?)
 }
 
-/// The keys that are there, at least the first.
+/// The keys of a witness, at least the first.
 pub(super) fn load(data: &Path) -> Result<Vec<NoteSigner>, KeyError> {
+    let signers = present(Role::Witness, data)?;
+    if signers.is_empty() {
+        return Err(KeyError::Missing(data.join(Role::Witness.files()[0])));
+    }
+    Ok(signers)
+}
+
+/// The keys that are there.
+pub(crate) fn present(role: Role, data: &Path) -> Result<Vec<NoteSigner>, KeyError> {
     let mut signers = Vec::new();
-    for file in FILES {
-        let path = data.join(file);
-        match read(&path)? {
-            Some(signer) => signers.push(signer),
-            None if signers.is_empty() => return Err(KeyError::Missing(path)),
-            None => {}
-        }
+    for file in role.files() {
+        signers.extend(read(&data.join(file))?);
     }
     if let [first, second] = &signers[..]
         && first.vkey().name() != second.vkey().name()

@@ -7,7 +7,7 @@
 
 mod book;
 mod http;
-mod keys;
+pub(crate) mod keys;
 mod rate;
 mod store;
 mod writer;

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 mod log;
+mod mirror;
 mod replica;
 mod rules;
 mod support;

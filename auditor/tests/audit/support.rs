@@ -104,7 +104,7 @@ pub(crate) fn head(origin: &str, entries: &[Vec<u8>]) -> TreeHead {
     TreeHead { origin: origin.to_owned(), size: TreeSize::new(entries.len() as u64), root }
 }
 
-fn tiles(entries: &[Vec<u8>]) -> Vec<(TilePath, Vec<u8>)> {
+pub(crate) fn tiles(entries: &[Vec<u8>]) -> Vec<(TilePath, Vec<u8>)> {
     let leaves: Vec<Hash> = entries.iter().map(|entry| Hash::leaf(entry)).collect();
     tiles_for_size(TreeSize::new(entries.len() as u64))
         .map(|path| {
