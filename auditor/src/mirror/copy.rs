@@ -201,7 +201,7 @@ impl Copy {
         }
         let queued = std::mem::take(&mut builder.queue);
         self.blocking(move |disk| disk.put(&queued)).await?;
-        Ok(Read::Right(builder))
+        Ok(Read::Right(Box::new(builder)))
     }
 
     /// Where the last full bundle of the copy ends: the rest is read again, so that it passes the old root once more.
@@ -227,7 +227,8 @@ impl Copy {
         let mut builder = Builder { frontier, passes: Some((whole.get(), head.root)), ..Builder::default() };
         for level in 1..8_u8 {
             let rows = boundary.get() >> (8 * level);
-            let Some(path) = TilePath::hashes(level, rows / WIDTH, whole).filter(|_| rows % WIDTH != 0)
+            let Some(path) =
+                TilePath::hashes(level, rows / WIDTH, whole).filter(|_| !rows.is_multiple_of(WIDTH))
             else {
                 continue;
             };
@@ -333,7 +334,7 @@ impl Copy {
 /// How reading up to a checkpoint ended.
 enum Read {
     /// At its root.
-    Right(Builder),
+    Right(Box<Builder>),
     /// Elsewhere.
     Wrong {
         /// Whether bundles were used that an earlier run had left.

@@ -77,10 +77,8 @@ pub fn init(data: &Path, name: &str) -> Result<Vec<VerifierKey>, KeyError> {
 /// [`init`] for any role.
 pub(crate) fn make(role: Role, data: &Path, name: &str) -> Result<Vec<VerifierKey>, KeyError> {
     durable::create_folder(data).map_err(|error| KeyError::Io { path: data.to_owned(), error })?;
-    let make: [fn(&str, [u8; 32]) -> Result<NoteSigner, note::KeyError>; 2] =
-        [NoteSigner::ed25519_witness, NoteSigner::mldsa44];
     let mut vkeys = Vec::new();
-    for (file, make) in role.files().iter().zip(make) {
+    for (file, is_first) in role.files().into_iter().zip([true, false]) {
         let path = data.join(file);
         let signer = match read(&path)? {
             Some(signer) if signer.vkey().name() == name => signer,
@@ -89,7 +87,10 @@ pub(crate) fn make(role: Role, data: &Path, name: &str) -> Result<Vec<VerifierKe
                 return Err(KeyError::OtherName { existing, wanted: name.to_owned() });
             }
             None => {
-                let signer = make(name, random())?;
+                let signer = match is_first {
+                    true => NoteSigner::ed25519_witness(name, random())?,
+                    false => NoteSigner::mldsa44(name, random())?,
+                };
                 durable::write_secret(&path, signer.to_private_string().as_bytes())
                     .map_err(|error| KeyError::Io { path, error })?;
                 signer
