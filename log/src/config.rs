@@ -24,7 +24,7 @@ use anyhow::{Context, bail};
 use glassbloom_spec::{hash::Hash, policy::Policy};
 use serde::{Deserialize, Serialize};
 
-use crate::{Endpoint, LogKeys, Options};
+use crate::{Endpoint, LogKeys, Options, places::Places};
 
 /// The logs that one service runs: the last part of the origin, and the path they are served under.
 pub const LOGS: [&str; 2] = ["registry", "receipts"];
@@ -56,6 +56,13 @@ pub struct ConfigFile {
     /// MiB of entries that may wait per log before more are refused with 503.
     #[serde(default = "default_max_waiting")]
     pub max_waiting_mib: usize,
+    /// The bucket of tiles and staged batches, such as `s3://BUCKET/PREFIX`; absent for `DATA/public` and `DATA/state`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tiles: Option<String>,
+    /// The head: a bucket, `postgres://USER@HOST/DATABASE`, or [`HEAD_FROM_VARIABLE`](crate::places::HEAD_FROM_VARIABLE);
+    /// absent for SQLite in `DATA/state`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub head: Option<String>,
 }
 
 fn default_listen() -> SocketAddr {
@@ -98,6 +105,8 @@ impl ConfigFile {
             witness_timeout_millis: default_witness_timeout(),
             max_age_seconds: default_max_age(),
             max_waiting_mib: default_max_waiting(),
+            tiles: None,
+            head: None,
         }
     }
 
@@ -121,6 +130,8 @@ pub struct Config {
     pub max_age: Duration,
     /// How each log behaves.
     pub options: Options,
+    /// Where tiles and heads are.
+    pub places: Places,
     /// The policy as it is served.
     pub policy_text: String,
     /// The policy as it is applied.
@@ -233,6 +244,7 @@ impl Config {
                 promise: Duration::from_secs(file.promise_seconds),
                 witness_timeout: Duration::from_millis(file.witness_timeout_millis),
             },
+            places: Places::of(&file)?,
             policy: Arc::new(policy),
             policy_text,
             token: Hash::of(token.trim().as_bytes()),
@@ -296,7 +308,9 @@ mod tests {
     #[test]
     fn the_manual_names_every_option() {
         let manual = include_str!("../README.md");
-        for line in toml::to_string(&ConfigFile::new("a.example")).unwrap().lines() {
+        let given = Some("s3://bucket".to_owned());
+        let all = ConfigFile { tiles: given.clone(), head: given, ..ConfigFile::new("a.example") };
+        for line in toml::to_string(&all).unwrap().lines() {
             let option = line.split(' ').next().unwrap();
             assert!(manual.contains(&format!("| `{option}` |")), "{option} is missing from the README");
         }

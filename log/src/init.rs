@@ -14,7 +14,7 @@ use glassbloom_spec::{hash::Hash, note::VerifierKey, policy::Policy};
 use crate::{
     Log, LogKeys,
     config::{ConfigFile, LOGS, Layout, read_keys},
-    store::{HeadStore, LocalTiles, SqliteHeads},
+    places::{HEAD_FROM_VARIABLE, HEAD_VARIABLE, Places, Purpose},
 };
 
 /// What to make.
@@ -35,6 +35,13 @@ pub struct Init {
     /// A witness: its vkey, a space and its submission prefix. Repeat for more; replaces all earlier ones.
     #[arg(long = "witness", value_name = "VKEY URL")]
     pub witnesses: Vec<String>,
+    /// Bucket of tiles and staged batches: s3://BUCKET/PREFIX, gs://… or az://… [default: the data folder].
+    #[arg(long, value_name = "URL")]
+    pub tiles: Option<String>,
+    /// Where the head is: postgres://USER@HOST/DATABASE or a bucket [default: SQLite in the data folder, or what
+    /// GLASSBLOOM_LOG_HEAD says].
+    #[arg(long, value_name = "URL")]
+    pub head: Option<String>,
     /// How many witnesses must cosign [default: more than half].
     #[arg(long)]
     pub quorum: Option<usize>,
@@ -44,23 +51,25 @@ pub struct Init {
 /// keys, token and heads stay.
 pub async fn init(args: &Init) -> anyhow::Result<Policy> {
     let layout = Layout::new(&args.data);
-    for folder in [layout.keys(), layout.state(), layout.public()] {
+    for folder in [layout.keys(), layout.state()] {
         durable::create_folder(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
     }
     let config = write_config(args, &layout)?;
-    let mut keys = Vec::new();
+    let places = Places::of(&config)?;
+    let (mut keys, mut heads) = (Vec::new(), Vec::new());
     for log in LOGS {
-        keys.push(make_keys(&layout, &args.name, log)?);
+        let store = places.heads(&layout, log, Purpose::Init).await?;
+        let is_new = store.load(&format!("{}/{log}", args.name)).await?.is_none();
+        keys.push(make_keys(&layout, &args.name, log, is_new)?);
+        heads.push((store, is_new));
     }
     if !exists(&layout.token())? {
         durable::write_secret(&layout.token(), format!("{}\n", Hash::from_bytes(random())).as_bytes())?;
     }
     let policy = write_policy(args, &layout, &keys, &config)?;
-    for (log, keys) in LOGS.iter().zip(&keys) {
-        let heads = SqliteHeads::create(&layout.database(log)).await?;
-        if heads.load(keys.origin()).await?.is_none() {
-            let tiles = LocalTiles::open(&layout.tiles(log), &layout.staging(log))?;
-            Log::create(keys, &tiles, &heads).await?;
+    for ((log, keys), (heads, is_new)) in LOGS.iter().zip(&keys).zip(heads) {
+        if is_new {
+            Log::create(keys, &*places.tiles(&layout, log)?, &*heads).await?;
         }
     }
     Ok(policy)
@@ -78,16 +87,34 @@ fn write_config(args: &Init, layout: &Layout) -> anyhow::Result<ConfigFile> {
         bail!("{} is a log named {}; its name never changes", args.data.display(), config.name);
     }
     config.listen = args.listen.unwrap_or(config.listen);
+    if old.is_none() {
+        config.tiles = args.tiles.clone();
+        let from_variable = || std::env::var_os(HEAD_VARIABLE).map(|_| HEAD_FROM_VARIABLE.to_owned());
+        config.head = args.head.clone().or_else(from_variable);
+        // Nothing is written that could not be read again.
+        Places::of(&config)?;
+    }
+    for (option, asked, there) in
+        [("--tiles", &args.tiles, &config.tiles), ("--head", &args.head, &config.head)]
+    {
+        if asked.is_some() && asked != there {
+            bail!(
+                "{option}: this log has its bytes elsewhere, and init does not move them: stop the log, copy them, then \
+                 change {}",
+                path.display()
+            );
+        }
+    }
     if old.as_ref() != Some(&config) {
         durable::write(&path, toml::to_string(&config)?.as_bytes())?;
     }
     Ok(config)
 }
 
-fn make_keys(layout: &Layout, name: &str, log: &str) -> anyhow::Result<LogKeys> {
+fn make_keys(layout: &Layout, name: &str, log: &str, is_new: bool) -> anyhow::Result<LogKeys> {
     let paths = layout.log_keys(log);
     // Only a log without a head may get keys: an existing log with other keys is another log.
-    if !exists(&layout.database(log))? && !exists(&paths[0])? {
+    if is_new && !exists(&paths[0])? {
         let keys = LogKeys::from_seeds(&format!("{name}/{log}"), random(), random())
             .with_context(|| format!("{name:?} cannot name a log"))?;
         // The first file last: it is the one that says that the keys are there.

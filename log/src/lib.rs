@@ -7,6 +7,10 @@
 //! # Out of scope
 //! What an entry means: the log orders bytes. Who may write is one bearer token; who may read is everybody.
 
+// The tests' servers are shared with the tests outside, which know the crate by its name.
+#[cfg(test)]
+extern crate self as glassbloom_log;
+
 pub mod cli;
 pub mod config;
 mod edge;
@@ -19,6 +23,7 @@ mod keys;
 mod load;
 mod log;
 mod metrics;
+pub mod places;
 mod publisher;
 mod reader;
 pub mod routes;

@@ -10,8 +10,9 @@ use tokio::net::TcpListener;
 use crate::{
     HttpTransport, Log, Parts,
     config::{Config, LOGS},
+    places::Purpose,
     routes::{Service, router},
-    store::{LocalTiles, SqliteHeads, SqliteLeaves},
+    store::SqliteLeaves,
 };
 
 /// Serves until `shutdown` is requested or a log fails. Requests in flight at shutdown are answered first.
@@ -26,12 +27,13 @@ pub async fn serve(
     shutdown: Shutdown,
 ) -> anyhow::Result<()> {
     let witnesses = config.witnesses();
-    let Config { layout, append_timeout, max_age, options, policy_text, policy, token, keys, .. } = config;
+    let Config { layout, append_timeout, max_age, options, places, policy_text, policy, token, keys, .. } =
+        config;
     let mut logs = Vec::new();
     for (segment, keys) in LOGS.iter().zip(keys) {
         let origin = keys.origin().to_owned();
-        let tiles = Arc::new(LocalTiles::open(&layout.tiles(segment), &layout.staging(segment))?);
-        let heads = Arc::new(SqliteHeads::open(&layout.database(segment)).await?);
+        let tiles = places.tiles(&layout, segment)?;
+        let heads = places.heads(&layout, segment, Purpose::Serve).await?;
         let leaves = Arc::new(SqliteLeaves::open(&layout.index(segment)).await?);
         let policy = Arc::clone(&policy);
         let transport = Arc::new(HttpTransport::new());

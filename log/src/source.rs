@@ -14,7 +14,7 @@ use reqwest::StatusCode;
 
 use crate::{
     fsck::FsckError,
-    store::{StoreError, TileStore},
+    store::{Bucket, StoreError, TileStore},
     witness::describe,
 };
 
@@ -25,6 +25,8 @@ pub enum Source {
     Folder(PathBuf),
     /// An address below which they are served.
     Http(reqwest::Client, String),
+    /// A bucket below which they are.
+    Bucket(Bucket),
     /// The store of a log in this process.
     Store(Arc<dyn TileStore>),
 }
@@ -59,6 +61,9 @@ impl Source {
                 }
                 let body = read_bounded(response, MAX_OBJECT).await.map_err(|e| unreachable(path, e))?;
                 Ok(Some(body.into()))
+            }
+            Self::Bucket(bucket) => {
+                bucket.get(path, MAX_OBJECT).await.map_err(|error| unreachable(path, error))
             }
             Self::Store(store) => {
                 let read = match path.parse::<TilePath>() {

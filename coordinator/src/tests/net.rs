@@ -222,6 +222,8 @@ async fn start_log(data: PathBuf) -> (String, Shutdown) {
         listen: None,
         url: Some(url.clone()),
         witnesses: vec![start_witness().await],
+        tiles: None,
+        head: None,
         quorum: Some(1),
     };
     init(&args).await.unwrap();

@@ -9,11 +9,12 @@ use glassbloom_spec::{checkpoint::TreeHead, note::SignedNote, policy::Policy};
 use crate::{
     config::read,
     fsck::{FsckError, Source},
+    store::{Bucket, Retries},
 };
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Target {
-    /// Address of a log service or of one log, or a data or public folder.
+    /// Address of a log service or of one log, a data or public folder, or a bucket: s3://BUCKET/PREFIX/public/LOG.
     pub(super) target: String,
     /// Whom to believe [default: the policy beside the log, which proves only that the log agrees with itself].
     #[arg(long)]
@@ -27,17 +28,20 @@ pub(super) struct Resolved {
 }
 
 impl Target {
-    fn below(&self, path: &str) -> Source {
+    fn below(&self, path: &str) -> anyhow::Result<Source> {
         let base = self.target.trim_end_matches('/').to_owned();
+        if ["s3://", "gs://", "az://"].iter().any(|scheme| base.starts_with(scheme)) {
+            return Ok(Source::Bucket(Bucket::open(&base.parse()?, Retries::Transient)?.below(path)));
+        }
         let folder = Path::new(&base);
-        match (base.contains("://"), path) {
+        Ok(match (base.contains("://"), path) {
             (true, "") => Source::Http(http_client(), base),
             (true, path) => Source::Http(http_client(), format!("{base}/{path}")),
             (false, path) if folder.join("public").is_dir() => {
                 Source::Folder(folder.join("public").join(path))
             }
             (false, path) => Source::Folder(folder.join(path)),
-        }
+        })
     }
 
     /// One log, or all of a service. The inner error is one that the source is to blame for.
@@ -53,7 +57,7 @@ impl Target {
                 };
                 read(path)?
             }
-            (None, true) => match self.below("").get("policy").await {
+            (None, true) => match self.below("")?.get("policy").await {
                 Ok(Some(text)) => {
                     String::from_utf8(text.to_vec()).context("the policy that the log serves")?
                 }
@@ -63,17 +67,17 @@ impl Target {
         };
         let policy = Policy::parse(&policy).context("the policy")?;
         // A target that has a checkpoint is one log, whichever it says it is.
-        let alone = match self.below("").get("checkpoint").await {
+        let alone = match self.below("")?.get("checkpoint").await {
             Ok(note) => note.and_then(|note| TreeHead::parse(&SignedNote::parse(&note).ok()?.text).ok()),
             Err(error) => return Ok(Err(error)),
         };
         let logs = match alone {
-            Some(head) => vec![(head.origin, self.below(""))],
+            Some(head) => vec![(head.origin, self.below("")?)],
             None => policy
                 .logs()
                 .iter()
-                .map(|log| (log.origin.clone(), self.below(path_of(&log.origin))))
-                .collect(),
+                .map(|log| Ok((log.origin.clone(), self.below(path_of(&log.origin))?)))
+                .collect::<anyhow::Result<_>>()?,
         };
         Ok(Ok(Resolved { policy, logs }))
     }

@@ -281,7 +281,7 @@ fn steps(
     let (run, parallel) = match source {
         // One more than there are cores: a thread that waits for the disk leaves its core idle.
         Source::Folder(_) => (RUN, available_parallelism().map_or(2, NonZero::get) + 1),
-        Source::Http(..) | Source::Store(_) => (1, FETCHES),
+        Source::Bucket(_) | Source::Http(..) | Source::Store(_) => (1, FETCHES),
     };
     let runs = (first..bundles).step_by(run as usize).map(move |begin| begin..(begin + run).min(bundles));
     stream::iter(runs)

@@ -2,7 +2,7 @@
 
 use super::*;
 
-fn path(text: &str) -> TilePath {
+pub(super) fn path(text: &str) -> TilePath {
     text.parse().expect("a tile path of these tests")
 }
 
@@ -10,7 +10,7 @@ fn batch(old: u64, new: u64) -> BatchName {
     BatchName { old: old.into(), new: new.into(), root: Hash::of(&[new as u8]) }
 }
 
-async fn tiles(store: &dyn TileStore) {
+pub(super) async fn tiles(store: &dyn TileStore) {
     let (a, b) = (path("tile/0/000.p/2"), path("tile/entries/000.p/2"));
     assert_eq!(store.get(&a).await.unwrap(), None);
     store.put(vec![(a, Bytes::from_static(b"aa")), (b, Bytes::from_static(b"bb"))]).await.unwrap();
@@ -44,7 +44,7 @@ async fn tiles(store: &dyn TileStore) {
     assert_eq!(store.read_staged(batch(0, 5)).await.unwrap(), None);
 }
 
-async fn heads(store: &dyn HeadStore) {
+pub(super) async fn heads(store: &dyn HeadStore) {
     let head = |note: &str, applied: u64| StoredHead { note: note.into(), applied: applied.into() };
     let (zero, one, two) = (head("0", 0), head("1", 0), head("2", 1));
     assert_eq!(store.load("a").await.unwrap(), None);
@@ -129,27 +129,6 @@ async fn local_and_sqlite() {
     assert_eq!(store.published().await.unwrap().unwrap(), "two");
     let store = SqliteHeads::open(&database).await.unwrap();
     assert_eq!(store.load("b").await.unwrap().unwrap().note, b"1");
-}
-
-#[tokio::test]
-async fn buckets_in_memory() {
-    let store: std::sync::Arc<dyn object_store::ObjectStore> =
-        std::sync::Arc::new(object_store::memory::InMemory::new());
-    let bucket = Bucket::new(store, "some/prefix");
-    tiles(&ObjectTiles::new(&bucket, "registry")).await;
-    // Another log in the same bucket is another log.
-    tiles(&ObjectTiles::new(&bucket, "receipts")).await;
-}
-
-#[tokio::test]
-async fn an_index_that_is_no_database_says_what_to_do() {
-    let folder = tempfile::tempdir().unwrap();
-    let index = folder.path().join("index.db");
-    std::fs::write(&index, vec![7; 8192]).unwrap();
-    let error = SqliteLeaves::open(&index).await.err().unwrap().to_string();
-    assert!(error.contains("delete") && error.contains("index.db"), "{error}");
-    std::fs::remove_file(&index).unwrap();
-    SqliteLeaves::open(&index).await.unwrap();
 }
 
 #[test]

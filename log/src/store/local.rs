@@ -21,33 +21,48 @@ use super::{BatchName, StoreError, TileStore};
 /// second process on the same folders is refused.
 pub struct LocalTiles(Arc<Inner>);
 
-struct Inner {
-    public: PathBuf,
-    staging: PathBuf,
+/// Says that this process alone works with a folder.
+pub struct FolderLock {
     // Locked while open; the operating system releases it when the process dies, however it dies.
-    _lock: File,
+    _file: File,
 }
 
-impl LocalTiles {
-    /// Opens both folders, creating them if missing. Blocks on the disk.
-    pub fn open(public: &Path, staging: &Path) -> Result<Self, StoreError> {
-        for folder in [public, staging] {
-            durable::create_folder(folder)
-                .map_err(|e| StoreError::io(format!("create {}", folder.display()), e))?;
-        }
-        let path = staging.join("lock");
+impl FolderLock {
+    /// Locks `FOLDER/lock`, creating both if missing. Blocks on the disk, never on another process.
+    ///
+    /// # Errors
+    /// [`StoreError::Locked`] when another process has it.
+    pub fn take(folder: &Path) -> Result<Self, StoreError> {
+        durable::create_folder(folder)
+            .map_err(|e| StoreError::io(format!("create {}", folder.display()), e))?;
+        let path = folder.join("lock");
         let shown = path.display().to_string();
-        let lock = File::options()
+        let file = File::options()
             .create(true)
             .truncate(false)
             .write(true)
             .open(&path)
             .map_err(|e| StoreError::io(format!("open {shown}"), e))?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(fs::TryLockError::WouldBlock) => return Err(StoreError::Locked { path: shown }),
-            Err(fs::TryLockError::Error(e)) => return Err(StoreError::io(format!("lock {shown}"), e)),
+        match file.try_lock() {
+            Ok(()) => Ok(Self { _file: file }),
+            Err(fs::TryLockError::WouldBlock) => Err(StoreError::Locked { path: shown }),
+            Err(fs::TryLockError::Error(e)) => Err(StoreError::io(format!("lock {shown}"), e)),
         }
+    }
+}
+
+struct Inner {
+    public: PathBuf,
+    staging: PathBuf,
+    _lock: FolderLock,
+}
+
+impl LocalTiles {
+    /// Opens both folders, creating them if missing. Blocks on the disk.
+    pub fn open(public: &Path, staging: &Path) -> Result<Self, StoreError> {
+        durable::create_folder(public)
+            .map_err(|e| StoreError::io(format!("create {}", public.display()), e))?;
+        let lock = FolderLock::take(staging)?;
         Ok(Self(Arc::new(Inner { public: public.to_owned(), staging: staging.to_owned(), _lock: lock })))
     }
 

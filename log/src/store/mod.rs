@@ -9,10 +9,19 @@ mod bucket;
 mod local;
 mod memory;
 mod object;
+mod object_heads;
+mod postgres;
 mod sqlite;
 
 #[cfg(test)]
 mod contract;
+#[cfg(test)]
+mod contract_remote;
+#[cfg(test)]
+mod fake;
+#[cfg(test)]
+#[path = "../../tests/suite/support/servers.rs"]
+mod servers;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -23,9 +32,11 @@ use glassbloom_spec::{
 };
 
 pub use bucket::{Bucket, BucketUrl, BucketUrlError, Retries};
-pub use local::LocalTiles;
+pub use local::{FolderLock, LocalTiles};
 pub use memory::{MemoryHeads, MemoryLeaves, MemoryTiles};
 pub use object::ObjectTiles;
+pub use object_heads::ObjectHeads;
+pub use postgres::{PostgresHeads, PostgresUrl, PostgresUrlError};
 pub use sqlite::{SqliteHeads, SqliteLeaves};
 
 /// Why a store did not do what it was asked. Every variant stops the log: after a failed write nobody knows what

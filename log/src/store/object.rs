@@ -8,7 +8,7 @@ use object_store::{Error, PutMode, UpdateVersion};
 use tokio::sync::Mutex;
 
 use super::{
-    BatchName, StoreError, TileStore,
+    BatchName, FolderLock, StoreError, TileStore,
     bucket::{Bucket, Kind, failed},
 };
 
@@ -22,6 +22,7 @@ pub struct ObjectTiles {
     public: Bucket,
     staging: Bucket,
     checkpoint: Mutex<Known>,
+    _lock: Option<FolderLock>,
 }
 
 /// The published checkpoint, as this process last saw it.
@@ -51,7 +52,14 @@ impl ObjectTiles {
             public: bucket.below(&format!("public/{log}")),
             staging: bucket.below(&format!("staging/{log}")),
             checkpoint: Mutex::new(Known::Unread),
+            _lock: None,
         }
+    }
+
+    /// Keeps a lock for as long as these tiles are open: of the folder with what goes with them.
+    #[must_use]
+    pub fn holding(self, lock: FolderLock) -> Self {
+        Self { _lock: Some(lock), ..self }
     }
 
     /// Writes an object that has these bytes for ever. Sending it again can hide nothing: what is there is compared.

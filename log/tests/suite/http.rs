@@ -32,6 +32,8 @@ fn arguments(data: &Path, witnesses: &[&FakeWitness]) -> Init {
         listen: None,
         url: None,
         witnesses: witnesses.iter().map(|w| format!("{} {}", w.endpoint.keys[0], w.endpoint.url)).collect(),
+        tiles: None,
+        head: None,
         quorum: None,
     }
 }

@@ -7,5 +7,6 @@ mod fsck;
 mod http;
 mod index;
 mod process;
+mod stores;
 mod support;
 mod witnesses;

@@ -3,6 +3,7 @@
 
 pub(crate) mod faulty;
 pub(crate) mod folder;
+pub(crate) mod servers;
 pub(crate) mod witness;
 
 use std::{sync::Arc, time::Duration};

@@ -161,6 +161,8 @@ impl LogParts {
             name: NAME.to_owned(),
             listen: None,
             url: Some(url.clone()),
+            tiles: None,
+            head: None,
             quorum: Some(lines.len()),
             witnesses: lines,
         };
