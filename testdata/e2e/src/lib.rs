@@ -1,4 +1,6 @@
-//! The test network, its adversaries, and the task runner behind the cargo aliases.
+//! The test network, its adversaries, the load generator, and the task runner behind the cargo aliases.
 
+#[cfg(feature = "bench")]
+pub mod bench;
 pub mod network;
 pub mod tasks;

@@ -1,6 +1,6 @@
 //! The task runner behind the cargo aliases.
 
-use std::{path::Path, process::ExitCode};
+use std::{ffi::OsString, path::Path, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 use glassbloom_e2e::tasks;
@@ -15,6 +15,12 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Task {
+    /// Measure how fast the log is, beside its targets, its peer and the limits of this machine
+    #[command(disable_help_flag = true)]
+    BenchLog {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
     /// Set everything up, then run every test
     Ci,
     /// Feed each parser what a fuzzer makes up, for a few seconds
@@ -38,6 +44,7 @@ fn main() -> ExitCode {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).expect("two folders below the root");
     let progress = |line: &str| eprintln!("==> {line}");
     let done = match Arguments::parse_from(words).task {
+        Task::BenchLog { arguments } => tasks::bench::log(root, &arguments, &progress),
         Task::Ci => tasks::ci::run(root, &progress),
         Task::FuzzShort(fuzz) => fuzz.run(root, &progress),
         Task::Mlx => tasks::mlx::set_up(root, &progress).map(|_| ()),

@@ -6,8 +6,8 @@ use anyhow::{Context, Result, ensure};
 
 use super::{build, mlx, node, python};
 
-/// What needs MLX is built and run, because it was set up.
-const FEATURES: [&str; 2] = ["--features", "glassbloom-provider/mlx,glassbloom-e2e/mlx"];
+/// What needs MLX is built and run, because it was set up; the load generator is left out of everyday builds.
+const FEATURES: [&str; 2] = ["--features", "glassbloom-provider/mlx,glassbloom-e2e/mlx,glassbloom-e2e/bench"];
 
 /// Sets everything up and runs every test.
 ///

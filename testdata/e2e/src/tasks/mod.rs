@@ -1,5 +1,6 @@
 //! What the task runner behind the cargo aliases does, one module for each task.
 
+pub mod bench;
 pub mod build;
 pub mod ci;
 pub mod fuzz;
