@@ -41,6 +41,6 @@ pub use crate::{
     metrics::Metrics,
     publisher::Published,
     reader::TileReader,
-    serve::serve,
+    serve::{open, serve},
     witness::{Endpoint, HttpTransport, Reply, Transport},
 };

@@ -8,7 +8,7 @@ use glassbloom_service::{Clock, Shutdown};
 use tokio::net::TcpListener;
 
 use crate::{
-    HttpTransport, Log, Parts,
+    HttpTransport, Log, LogKeys, Parts,
     config::{Config, LOGS},
     places::Purpose,
     routes::{Service, router},
@@ -21,30 +21,17 @@ use crate::{
 /// When a log cannot be opened, or stopped because its state is no longer certain: start again, and `Log::open` finds
 /// out. Everything that was acknowledged is safe.
 pub async fn serve(
-    config: Config,
+    mut config: Config,
     listener: TcpListener,
     clock: Arc<dyn Clock>,
     shutdown: Shutdown,
 ) -> anyhow::Result<()> {
-    let witnesses = config.witnesses();
-    let Config { layout, append_timeout, max_age, options, places, policy_text, policy, token, keys, .. } =
-        config;
+    let keys = std::mem::take(&mut config.keys);
     let mut logs = Vec::new();
     for (segment, keys) in LOGS.iter().zip(keys) {
-        let origin = keys.origin().to_owned();
-        let tiles = places.tiles(&layout, segment)?;
-        let heads = places.heads(&layout, segment, Purpose::Serve).await?;
-        let leaves = Arc::new(SqliteLeaves::open(&layout.index(segment)).await?);
-        let policy = Arc::clone(&policy);
-        let transport = Arc::new(HttpTransport::new());
-        let parts =
-            Parts { keys, policy, tiles, heads, leaves, transport, evidence: layout.evidence(segment) };
-        let log = Log::open(parts, witnesses.clone(), options, Arc::clone(&clock))
-            .await
-            .with_context(|| format!("cannot open {origin}"))?;
-        tracing::info!(origin, size = %log.size(), witnesses = witnesses.len(), "log open");
-        logs.push(((*segment).to_owned(), log));
+        logs.push(((*segment).to_owned(), open(&config, segment, keys, Arc::clone(&clock)).await?));
     }
+    let Config { append_timeout, max_age, policy_text, token, .. } = config;
     let handles: Vec<Log> = logs.iter().map(|(_, log)| log.clone()).collect();
     let address = listener.local_addr()?;
     let service = Service { logs, token, policy: policy_text, append_timeout, max_age };
@@ -65,4 +52,31 @@ pub async fn serve(
     stopped.into_iter().collect::<Result<(), _>>()?;
     tracing::info!("stopped; everything acknowledged is on disk");
     Ok(())
+}
+
+/// Opens one of the logs of a service, as [`serve`] does, for callers that use it without HTTP.
+///
+/// # Errors
+/// When it cannot be opened, for instance because another process has it.
+pub async fn open(
+    config: &Config,
+    segment: &str,
+    keys: LogKeys,
+    clock: Arc<dyn Clock>,
+) -> anyhow::Result<Log> {
+    let layout = &config.layout;
+    let origin = keys.origin().to_owned();
+    let tiles = config.places.tiles(layout, segment)?;
+    let heads = config.places.heads(layout, segment, Purpose::Serve).await?;
+    let leaves = Arc::new(SqliteLeaves::open(&layout.index(segment)).await?);
+    let policy = Arc::clone(&config.policy);
+    let transport = Arc::new(HttpTransport::new());
+    let parts = Parts { keys, policy, tiles, heads, leaves, transport, evidence: layout.evidence(segment) };
+    let witnesses = config.witnesses();
+    let count = witnesses.len();
+    let log = Log::open(parts, witnesses, config.options, clock)
+        .await
+        .with_context(|| format!("cannot open {origin}"))?;
+    tracing::info!(origin, size = %log.size(), witnesses = count, "log open");
+    Ok(log)
 }

@@ -9,10 +9,9 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
 use glassbloom_log::{
-    Log, Parts,
+    Log,
     config::Config,
     init::{Init, init},
-    store::{LocalTiles, SqliteHeads},
 };
 use glassbloom_service::SystemClock;
 use tokio::task::JoinSet;
@@ -33,14 +32,9 @@ pub async fn open(data: &Path) -> Result<Log> {
         quorum: None,
     };
     init(&args).await?;
-    let config = Config::load(data, None)?;
-    let witnesses = config.witnesses();
-    let layout = &config.layout;
-    let tiles = Arc::new(LocalTiles::open(&layout.tiles(SEGMENT), &layout.staging(SEGMENT))?);
-    let heads = Arc::new(SqliteHeads::open(&layout.database(SEGMENT)).await?);
-    let keys = config.keys.into_iter().next().context("a service has logs")?;
-    let parts = Parts { keys, policy: config.policy, tiles, heads };
-    Ok(Log::open(parts, witnesses, config.options, Arc::new(SystemClock)).await?)
+    let mut config = Config::load(data, None)?;
+    let keys = config.keys.drain(..).next().context("a service has logs")?;
+    glassbloom_log::open(&config, SEGMENT, keys, Arc::new(SystemClock)).await
 }
 
 /// A caller of [`Log::add`].
