@@ -8,30 +8,22 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
-use glassbloom_log::{
-    Log,
-    config::Config,
-    init::{Init, init},
-};
+use glassbloom_log::{Log, config::Config};
 use glassbloom_service::SystemClock;
 use tokio::task::JoinSet;
 
-use super::{entries::Entries, load::Client, servers::SEGMENT};
+use super::{
+    entries::Entries,
+    load::Client,
+    servers::{Programs, SEGMENT},
+};
 
 /// Makes a log without witnesses below `data`, or opens the one that is there, as `glassbloom-log serve` does.
 ///
 /// # Errors
 /// When the log does not open.
-pub async fn open(data: &Path) -> Result<Log> {
-    let args = Init {
-        data: data.to_owned(),
-        name: "bench.example".to_owned(),
-        listen: None,
-        url: None,
-        witnesses: Vec::new(),
-        quorum: None,
-    };
-    init(&args).await?;
+pub async fn open(programs: &Programs, data: &Path) -> Result<Log> {
+    programs.init(data)?;
     let mut config = Config::load(data, None)?;
     let keys = config.keys.drain(..).next().context("a service has logs")?;
     glassbloom_log::open(&config, SEGMENT, keys, Arc::new(SystemClock)).await
@@ -67,8 +59,8 @@ pub struct Grown {
 ///
 /// # Errors
 /// When the log fails or publishes nothing for a minute.
-pub async fn grow(data: &Path, entries: u64, source: Arc<Entries>) -> Result<Grown> {
-    let log = open(data).await?;
+pub async fn grow(programs: &Programs, data: &Path, entries: u64, source: Arc<Entries>) -> Result<Grown> {
+    let log = open(programs, data).await?;
     let clients = 256;
     let mut tasks = JoinSet::new();
     for client in 0..clients {

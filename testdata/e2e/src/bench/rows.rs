@@ -111,7 +111,7 @@ impl<'a> Bench<'a> {
         let callers = 256;
         let value = self.repeat(|bench, data| {
             let adders = async {
-                let log = in_process::open(&data.join("log")).await?;
+                let log = in_process::open(&bench.plan.programs, &data.join("log")).await?;
                 let adder = in_process::Adder { log, entries: Arc::clone(&bench.entries) };
                 closed(vec![adder; callers as usize], bench.span()).await
             };
@@ -311,7 +311,7 @@ impl<'a> Bench<'a> {
         }
         (self.progress)(&format!("adding {} entries", self.plan.entries));
         let data = self.plan.data.join("grown");
-        let made = in_process::grow(&data, self.plan.entries, Arc::clone(&self.entries));
+        let made = in_process::grow(&self.plan.programs, &data, self.plan.entries, Arc::clone(&self.entries));
         let grown = server_runtime()?.block_on(made)?;
         self.grown = Some(grown.clone());
         Ok(grown)

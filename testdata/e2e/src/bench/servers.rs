@@ -90,6 +90,15 @@ impl Programs {
         command
     }
 
+    /// Makes a log without witnesses in `data`.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn init(&self, data: &Path) -> Result<()> {
+        let mut init = self.command("glassbloom-log");
+        output(init.args(["init", "--name", "bench.example", "--data"]).arg(data)).map(|_| ())
+    }
+
     /// Makes a log service below `data` with this many local witnesses, of which all must cosign, and starts it.
     ///
     /// # Errors
