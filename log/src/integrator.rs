@@ -23,29 +23,60 @@ pub(crate) struct Integrator {
     pub(crate) applied: watch::Sender<TreeHead>,
     pub(crate) batches: mpsc::Receiver<Batch>,
     pub(crate) edge: Edge,
+    /// Bytes of entries that are written without waiting for the publisher.
+    pub(crate) enough: usize,
     pub(crate) reader: TileReader,
+    /// The size of the newest head that the publisher has looked at.
+    pub(crate) taken: watch::Receiver<TreeSize>,
     pub(crate) tiles: Arc<dyn TileStore>,
     /// Leaves whose tiles are written, in order.
     pub(crate) to_index: mpsc::Sender<Vec<Hash>>,
 }
 
+/// Entries that are written without waiting for the publisher.
+const ENOUGH: usize = 4096;
+
 impl Integrator {
     /// Takes all batches that wait and writes them as one; `false` when no more can come.
+    ///
+    /// Partial tiles are of use only at sizes that are published. So while the publisher is busy and one more size
+    /// already waits for it, further batches are put together.
     pub(crate) async fn step(&mut self) -> Result<bool, Error> {
-        let Some(batch) = self.batches.recv().await else { return Ok(false) };
-        let Batch { mut head, mut leaves, _budget: budget } = batch;
-        let mut budgets = vec![budget];
-        while let Ok(next) = self.batches.try_recv() {
-            head = next.head;
-            leaves.extend(next.leaves);
-            budgets.push(next._budget);
+        let Some(mut run) = self.batches.recv().await else { return Ok(false) };
+        let mut bytes = size(&run.leaves);
+        while bytes < self.enough && run.leaves.len() < ENOUGH {
+            let more = match self.batches.try_recv() {
+                Ok(more) => more,
+                Err(_) if *self.taken.borrow_and_update() >= self.edge.size() => break,
+                Err(_) => tokio::select! {
+                    biased;
+                    more = self.batches.recv() => match more {
+                        Some(more) => more,
+                        None => break,
+                    },
+                    taken = self.taken.changed() => match taken {
+                        Ok(()) => continue,
+                        Err(_) => break,
+                    },
+                },
+            };
+            bytes += size(&more.leaves);
+            run.head = more.head;
+            run.leaves.extend(more.leaves);
+            run.budget.extend(more.budget);
         }
+        let Batch { head, leaves, budget } = run;
         apply(&mut self.edge, &leaves, &head, &*self.tiles, &self.reader).await?;
         self.applied.send_replace(head);
+        drop(budget);
         // It is gone only when the log stops.
         let _ = self.to_index.send(leaves.iter().map(|leaf| leaf.hash).collect()).await;
         Ok(true)
     }
+}
+
+fn size(leaves: &[Leaf]) -> usize {
+    leaves.iter().map(|leaf| leaf.entry.len()).sum()
 }
 
 /// Appends the leaves to the edge, writes what changed, and checks both against the head and the bytes on disk.

@@ -19,6 +19,7 @@ pub mod fsck;
 mod indexer;
 pub mod init;
 mod integrator;
+mod janitor;
 mod keys;
 mod load;
 mod log;

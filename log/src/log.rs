@@ -19,8 +19,9 @@ use glassbloom_spec::{
     tile::MAX_ENTRY,
 };
 use tokio::{
-    sync::{Semaphore, mpsc, oneshot, watch},
+    sync::{mpsc, oneshot, watch},
     task::JoinSet,
+    time::Instant,
 };
 
 use crate::{
@@ -28,12 +29,13 @@ use crate::{
     error::Error,
     indexer::{Indexer, Known, catch_up},
     integrator::Integrator,
+    janitor::Janitor,
     keys::LogKeys,
     load::{Loaded, load, published_head, reopen},
     metrics::Metrics,
     publisher::{Published, Publisher},
     reader::TileReader,
-    sequencer::{Pending, Sequencer},
+    sequencer::{Budget, Pending, Sequencer},
     store::{HeadStore, LeafStore, StoreError, StoredHead, TileStore},
     witness::{Endpoint, Means, Transport, Witnesses, alarm::Alarm},
 };
@@ -87,7 +89,7 @@ pub struct Log(Arc<Shared>);
 
 struct Shared {
     alarm: Arc<Alarm>,
-    budget: Arc<Semaphore>,
+    budget: Budget,
     clock: Arc<dyn Clock>,
     committed: watch::Receiver<TreeSize>,
     keys: Arc<LogKeys>,
@@ -104,6 +106,10 @@ struct Shared {
 
 /// Small entries that may wait at once; large ones meet the limit in bytes first.
 const MAX_QUEUE: usize = 16 * 1024;
+/// Memory for an entry that waits, besides its bytes.
+const WAITING_OVERHEAD: usize = 256;
+/// Bytes of entries that are written to tiles without waiting for the publisher.
+const ENOUGH: usize = 8 << 20;
 /// Committed batches that may wait for the integrator.
 const MAX_BATCHES: usize = 16;
 
@@ -154,7 +160,10 @@ impl Log {
         let (indexed_sender, indexed) = watch::channel(head.size);
         let (applied_sender, applied) = watch::channel(head);
         let last = last.and_then(|note| reopen(&policy, &origin, note));
+        let published_size = last.as_ref().map_or(TreeSize::new(0), |last| last.head.size);
         let (published_sender, published) = watch::channel(last);
+        let (taken_sender, taken) = watch::channel(published_size);
+        let (unstage, to_unstage) = mpsc::unbounded_channel();
 
         let means = Means {
             alarm: Arc::clone(&alarm),
@@ -166,6 +175,7 @@ impl Log {
             transport,
         };
         let mut sequencer = Sequencer {
+            alarm: Arc::clone(&alarm),
             applied: applied.clone(),
             batches,
             committed,
@@ -178,12 +188,16 @@ impl Log {
             staged,
             stored,
             tiles: Arc::clone(&tiles),
+            unstage,
         };
         let mut integrator = Integrator {
             applied: applied_sender,
             batches: committed_batches,
             edge,
+            // A part of what may wait, or the log would be full of entries that wait for a publisher without quorum.
+            enough: ENOUGH.min(options.max_waiting / 4),
             reader: reader.clone(),
+            taken,
             tiles: Arc::clone(&tiles),
             to_index,
         };
@@ -195,16 +209,25 @@ impl Log {
             clock: Arc::clone(&clock),
             cosignatures: Vec::new(),
             keys: Arc::clone(&keys),
+            late: false,
             metrics: Arc::clone(&metrics),
             policy,
             published: published_sender,
             refresh: options.refresh,
             round: 0,
             signed: None,
+            taken: taken_sender,
             tiles: Arc::clone(&tiles),
             timeout: options.witness_timeout,
-            tried: UnixMillis::new(0),
+            tried: (UnixMillis::new(0), Instant::now()),
             witnesses: Witnesses::start(witnesses, &means),
+        };
+
+        let mut janitor = Janitor {
+            cleaned: published_size,
+            published: published.clone(),
+            tiles: Arc::clone(&tiles),
+            unstage: to_unstage,
         };
 
         // Each task ends after the step in hand when the log stops; the first to fail stops the others.
@@ -236,8 +259,15 @@ impl Log {
             while !on.is_requested() && publisher.step().await? {}
             Ok(())
         });
+        let on = stop.clone();
+        tasks.spawn(async move {
+            let _guard = StopOnDrop(on.clone());
+            // Ends when the publisher is gone.
+            while janitor.step().await? {}
+            Ok(())
+        });
         let tasks = Mutex::new(tasks);
-        let budget = Arc::new(Semaphore::new(options.max_waiting.min(Semaphore::MAX_PERMITS)));
+        let budget = Budget::new(options.max_waiting);
         let committed = committed_size;
         let shared = Shared {
             alarm,
@@ -304,20 +334,23 @@ impl Log {
         if entry.len() > MAX_ENTRY {
             return Err(Error::EntryTooLong { length: entry.len() });
         }
-        if self.0.alarm.is_raised() {
-            let folder = self.0.alarm.folder().display().to_string();
-            return Err(Error::Alarm { origin: self.0.origin.clone(), folder });
-        }
-        let share = u32::try_from(entry.len() + 256).expect("an entry is shorter than 64 KiB");
-        let budget =
-            Arc::clone(&self.0.budget).try_acquire_many_owned(share).map_err(|_| Error::Overloaded)?;
+        self.alarm()?;
+        let budget = self.0.budget.take(entry.len() + WAITING_OVERHEAD).ok_or(Error::Overloaded)?;
         let (reply, index) = oneshot::channel();
         let pending = Pending { leaf: Leaf::new(entry), budget, reply };
         self.0.queue.try_send(pending).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => Error::Overloaded,
             mpsc::error::TrySendError::Closed(_) => Error::Halted,
         })?;
-        index.await.map_err(|_| Error::Halted)
+        index.await.map_err(|_| self.alarm().err().unwrap_or(Error::Halted))
+    }
+
+    fn alarm(&self) -> Result<(), Error> {
+        if !self.0.alarm.is_raised() {
+            return Ok(());
+        }
+        let folder = self.0.alarm.folder().display().to_string();
+        Err(Error::Alarm { origin: self.0.origin.clone(), folder })
     }
 
     /// Adds an entry and returns its proof under a published checkpoint.

@@ -9,7 +9,6 @@ use glassbloom_spec::{
     id::{TreeSize, UnixMillis, UnixSeconds},
     note::{SignatureLine, SignedNote},
     policy::Policy,
-    tile::{TilePath, tiles_between},
 };
 use tokio::{sync::watch, time::Instant};
 
@@ -17,7 +16,7 @@ use crate::{
     keys::LogKeys,
     metrics::Metrics,
     store::{StoreError, TileStore},
-    witness::{Answer, Round, Witnesses, alarm::Alarm},
+    witness::{Answer, Outcome, Round, Witnesses, alarm::Alarm},
 };
 
 /// The checkpoint that the world sees.
@@ -52,6 +51,8 @@ pub(crate) struct Publisher {
     pub(crate) clock: Arc<dyn Clock>,
     /// Verified cosignatures over the head of the newest round, at most one per key.
     pub(crate) cosignatures: Vec<SignatureLine>,
+    /// Whether some of them came too late for the note that is published.
+    pub(crate) late: bool,
     pub(crate) keys: Arc<LogKeys>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) policy: Arc<Policy>,
@@ -59,17 +60,19 @@ pub(crate) struct Publisher {
     pub(crate) refresh: Duration,
     pub(crate) round: u64,
     pub(crate) signed: Option<(TreeHead, SignedNote)>,
+    /// The size of the newest head that was looked at: the integrator need not hurry with the next one before.
+    pub(crate) taken: watch::Sender<TreeSize>,
     pub(crate) tiles: Arc<dyn TileStore>,
     pub(crate) timeout: Duration,
-    /// When the last round began, by the clock.
-    pub(crate) tried: UnixMillis,
+    /// When the last round began, by the clock, which may be set, and by one that only goes forward.
+    pub(crate) tried: (UnixMillis, Instant),
     pub(crate) witnesses: Witnesses,
 }
 
 /// How often the clock is looked at; also the pause after a round without quorum.
 const TICK: Duration = Duration::from_millis(200);
-/// How long a refresh, which nobody waits for, waits for witnesses beyond the quorum.
-const REFRESH_GRACE: Duration = Duration::from_secs(1);
+/// How often cosignatures beyond the quorum are added to the checkpoint that is published.
+const ADD_LATE: Duration = Duration::from_millis(300);
 /// How soon a refresh that brought too few new cosignatures is tried again.
 const RETRY_REFRESH: Duration = Duration::from_secs(5);
 
@@ -85,71 +88,99 @@ impl Publisher {
             return Ok(self.applied.changed().await.is_ok());
         }
         let head = self.applied.borrow_and_update().clone();
-        let Some(grace) = self.due(&head) else {
-            let changed = tokio::time::timeout(TICK, self.applied.changed()).await;
-            return Ok(!matches!(changed, Ok(Err(_))));
-        };
-        if !self.publish(head, grace).await? {
-            self.metrics.not_published();
-            tokio::time::sleep(TICK).await;
+        self.taken.send_replace(head.size);
+        if self.is_due(&head) {
+            if !self.round(head).await? {
+                self.metrics.not_published();
+                tokio::time::sleep(TICK).await;
+            }
+            return Ok(true);
+        }
+        if self.late && self.tried.1.elapsed() >= ADD_LATE {
+            self.add_late(head).await?;
+        }
+        tokio::select! {
+            biased;
+            changed = self.applied.changed() => return Ok(changed.is_ok()),
+            outcome = self.witnesses.next(), if self.witnesses.count > 0 => {
+                if let Some(Outcome { round, answer: Answer::Cosigned(lines), .. }) = outcome
+                    && self.signed.as_ref().is_some_and(|(head, _)| *head == round.head)
+                {
+                    self.keep(lines);
+                    self.late = true;
+                }
+            }
+            () = tokio::time::sleep(TICK) => {}
         }
         Ok(true)
     }
 
-    /// Whether to publish now, and how long to wait for more witnesses than the quorum needs.
-    fn due(&self, head: &TreeHead) -> Option<Duration> {
+    /// Whether to begin a round: the head is new, or its checkpoint is old.
+    fn is_due(&self, head: &TreeHead) -> bool {
         let Some(last) = self.published.borrow().clone().filter(|last| last.head == *head) else {
-            return Some(Duration::ZERO);
+            return true;
         };
-        let now = self.clock.now();
-        // A clock that goes back far would otherwise leave the checkpoint unrefreshed until it has caught up.
-        let went_back = last.at.get() > now.get().saturating_add(millis(self.refresh));
-        let since_try = now.get().abs_diff(self.tried.get());
-        let old = went_back || last.age(now) >= self.refresh;
-        (old && since_try >= millis(self.refresh.min(RETRY_REFRESH))).then_some(REFRESH_GRACE)
+        let (now, (tried, instant)) = (self.clock.now(), self.tried);
+        // A clock that goes back must not leave the checkpoint unrefreshed until it has caught up.
+        let went_back = tried.get() > now.get().saturating_add(millis(self.refresh));
+        let old = went_back || last.age(now) >= self.refresh || instant.elapsed() >= self.refresh;
+        let retry = self.refresh.min(RETRY_REFRESH);
+        old && (now.get().abs_diff(tried.get()) >= millis(retry) || instant.elapsed() >= retry)
     }
 
-    async fn publish(&mut self, head: TreeHead, grace: Duration) -> Result<bool, StoreError> {
-        self.tried = self.clock.now();
-        let Some(checkpoint) = self.cosign(&head, grace).await else { return Ok(false) };
-        let note = Bytes::copy_from_slice(checkpoint.note_bytes());
-        self.tiles.publish(note.clone()).await?;
-        let old = self.published.borrow().as_ref().map_or(0.into(), |last| last.head.size);
-        let (at, cosigned_at, new) = (self.clock.now(), checkpoint.cosigned_at(), head.size);
-        self.published.send_replace(Some(Arc::new(Published { head, note, at, cosigned_at })));
+    async fn round(&mut self, head: TreeHead) -> Result<bool, StoreError> {
+        self.tried = (self.clock.now(), Instant::now());
+        let Some(checkpoint) = self.cosign(&head).await else { return Ok(false) };
+        self.publish(head, &checkpoint).await?;
         self.metrics.published();
-        self.discard_partials(old, new).await?;
         Ok(true)
     }
 
+    /// Publishes the head that is published already with all cosignatures there are by now.
+    async fn add_late(&mut self, head: TreeHead) -> Result<(), StoreError> {
+        let note = self.signed.as_ref().filter(|(signed, _)| *signed == head).map(|(_, note)| note.clone());
+        match note.and_then(|note| self.acceptable(&note)) {
+            Some(checkpoint) => self.publish(head, &checkpoint).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn publish(&mut self, head: TreeHead, checkpoint: &Checkpoint) -> Result<(), StoreError> {
+        let note = Bytes::copy_from_slice(checkpoint.note_bytes());
+        self.tiles.publish(note.clone()).await?;
+        self.late = false;
+        // What was published later is not of an earlier time, whatever happens to the clock.
+        let earlier = self.published.borrow().as_ref().map_or(UnixMillis::new(0), |last| last.at);
+        let (at, cosigned_at) = (self.clock.now().max(earlier), checkpoint.cosigned_at());
+        self.published.send_replace(Some(Arc::new(Published { head, note, at, cosigned_at })));
+        Ok(())
+    }
+
     /// The checkpoint with enough cosignatures, or `None`.
-    async fn cosign(&mut self, head: &TreeHead, grace: Duration) -> Option<Checkpoint> {
+    async fn cosign(&mut self, head: &TreeHead) -> Option<Checkpoint> {
         let signed = self.sign(head);
         self.round += 1;
         let round =
             self.witnesses.begin(Round { number: self.round, head: head.clone(), note: signed.encode() });
         let deadline = Instant::now() + self.timeout + TICK;
         let mut note = self.acceptable(&signed);
-        let mut give_up = if note.is_some() { Instant::now() + grace } else { deadline };
         let mut answered = HashSet::new();
-        while answered.len() < self.witnesses.count {
-            let Ok(Some(outcome)) = tokio::time::timeout_at(give_up, self.witnesses.next()).await else {
+        // Whoever answers after the quorum is added later.
+        while note.is_none() && answered.len() < self.witnesses.count {
+            let Ok(Some(outcome)) = tokio::time::timeout_at(deadline, self.witnesses.next()).await else {
                 break;
             };
-            let now = outcome.round.number == round.number;
-            match outcome.answer {
-                // A late answer to an earlier round over the same head is as good.
-                Answer::Cosigned(lines) if outcome.round.head == *head => self.keep(lines),
-                Answer::Alarm => return None,
-                Answer::Cosigned(_) | Answer::Failed | Answer::BackingOff => {}
-            }
-            if now {
+            if outcome.round.number == round.number {
                 answered.insert(outcome.witness);
             }
-            let was = note.is_some();
-            note = self.acceptable(&signed);
-            if note.is_some() && !was {
-                give_up = deadline.min(Instant::now() + grace);
+            match outcome.answer {
+                // A late answer to an earlier round over the same head is as good.
+                Answer::Cosigned(lines) if outcome.round.head == *head => {
+                    self.keep(lines);
+                    note = self.acceptable(&signed);
+                }
+                Answer::Alarm => return None,
+                Answer::Cosigned(_) | Answer::Failed | Answer::BackingOff => {}
             }
         }
         note.filter(|_| !self.alarm.is_raised())
@@ -178,13 +209,5 @@ impl Publisher {
         let mut note = signed.clone();
         note.signatures.extend(self.cosignatures.iter().cloned());
         self.policy.open(Some(self.keys.origin()), &note.encode()).ok()
-    }
-
-    /// Partial tiles below the published size have served their time where the full tile exists.
-    async fn discard_partials(&self, old: TreeSize, new: TreeSize) -> Result<(), StoreError> {
-        for path in tiles_between(old, new).filter(|path: &TilePath| path.is_full()) {
-            self.tiles.discard_partials(&path).await?;
-        }
-        Ok(())
     }
 }

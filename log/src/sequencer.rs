@@ -14,7 +14,10 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
 };
 
 use glassbloom_service::Shutdown;
@@ -25,7 +28,7 @@ use glassbloom_spec::{
     merkle::Frontier,
 };
 use tokio::{
-    sync::{OwnedSemaphorePermit, mpsc, oneshot, watch},
+    sync::{mpsc, oneshot, watch},
     time::Instant,
 };
 
@@ -36,20 +39,46 @@ use crate::{
     keys::LogKeys,
     metrics::Metrics,
     staging,
-    store::{BatchName, HeadStore, StoreError, StoredHead, TileStore},
+    store::{BatchName, HeadStore, StoredHead, TileStore},
+    witness::alarm::Alarm,
 };
 
 /// The most entries in one commit; a commit of so many takes a few tens of milliseconds.
 const MAX_BATCH: usize = 4096;
 
-/// Staged batches are dropped this many at a time: it takes a turn of the disk that entries would wait for.
-const DROP_AT_ONCE: usize = 32;
+/// Memory that entries may take while they wait, in bytes.
+#[derive(Clone)]
+pub(crate) struct Budget(Arc<AtomicUsize>);
+
+/// A part of it, given back when dropped.
+pub(crate) struct Share {
+    budget: Budget,
+    bytes: usize,
+}
+
+impl Budget {
+    pub(crate) fn new(bytes: usize) -> Self {
+        Self(Arc::new(AtomicUsize::new(bytes)))
+    }
+
+    /// `None` when so much is not left.
+    pub(crate) fn take(&self, bytes: usize) -> Option<Share> {
+        let taken = self.0.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(bytes));
+        taken.ok().map(|_| Share { budget: self.clone(), bytes })
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.budget.0.fetch_add(self.bytes, Relaxed);
+    }
+}
 
 /// An entry that waits for its index.
 pub(crate) struct Pending {
     pub(crate) leaf: Leaf,
     /// Its share of the memory that waiting entries may take; held until its tiles are written.
-    pub(crate) budget: OwnedSemaphorePermit,
+    pub(crate) budget: Share,
     pub(crate) reply: oneshot::Sender<LeafIndex>,
 }
 
@@ -57,10 +86,11 @@ pub(crate) struct Pending {
 pub(crate) struct Batch {
     pub(crate) head: TreeHead,
     pub(crate) leaves: Vec<Leaf>,
-    pub(crate) _budget: Vec<OwnedSemaphorePermit>,
+    pub(crate) budget: Vec<Share>,
 }
 
 pub(crate) struct Sequencer {
+    pub(crate) alarm: Arc<Alarm>,
     pub(crate) applied: watch::Receiver<TreeHead>,
     pub(crate) batches: mpsc::Sender<Batch>,
     pub(crate) committed: watch::Sender<TreeSize>,
@@ -74,6 +104,8 @@ pub(crate) struct Sequencer {
     pub(crate) staged: VecDeque<BatchName>,
     pub(crate) stored: StoredHead,
     pub(crate) tiles: Arc<dyn TileStore>,
+    /// To whoever drops staged batches.
+    pub(crate) unstage: mpsc::UnboundedSender<BatchName>,
 }
 
 impl Sequencer {
@@ -86,6 +118,8 @@ impl Sequencer {
         // Only waiting is cut short: a commit that has begun is finished.
         match stop.unless_requested(self.queue.recv_many(&mut pending, MAX_BATCH)).await {
             None | Some(0) => Ok(false),
+            // Nothing more is signed; whoever waits is told why by `Log::add`.
+            Some(_) if self.alarm.is_raised() => Ok(true),
             Some(_) => self.commit(pending).await.map(|()| true),
         }
     }
@@ -120,8 +154,9 @@ impl Sequencer {
         answer(replies);
 
         // Waits when the integrator is far behind, so that memory stays bounded. It is gone only when the log stops.
-        let _ = self.batches.send(Batch { head, leaves, _budget: budget }).await;
-        Ok(self.drop_staged(applied).await?)
+        let _ = self.batches.send(Batch { head, leaves, budget }).await;
+        self.drop_staged(applied);
+        Ok(())
     }
 
     /// Gives each entry its index: its first one if it is known, the next free one otherwise.
@@ -149,17 +184,15 @@ impl Sequencer {
 
     /// Drops what the head store now knows to be in tiles. Not before: after a crash the tiles at `applied` are where
     /// the replay begins.
-    async fn drop_staged(&mut self, applied: TreeSize) -> Result<(), StoreError> {
-        let done = self.staged.iter().take_while(|batch| batch.new <= applied).count();
-        if done < DROP_AT_ONCE {
-            return Ok(());
+    fn drop_staged(&mut self, applied: TreeSize) {
+        while let Some(batch) = self.staged.pop_front_if(|batch| batch.new <= applied) {
+            // The janitor is gone only when the log stops; what is left is dropped when it is opened.
+            let _ = self.unstage.send(batch);
         }
-        let batches: Vec<BatchName> = self.staged.drain(..done).collect();
-        self.tiles.unstage(&batches).await
     }
 }
 
-type Placed = (Vec<Leaf>, Vec<OwnedSemaphorePermit>, Vec<(oneshot::Sender<LeafIndex>, LeafIndex)>, usize);
+type Placed = (Vec<Leaf>, Vec<Share>, Vec<(oneshot::Sender<LeafIndex>, LeafIndex)>, usize);
 
 fn answer(replies: Vec<(oneshot::Sender<LeafIndex>, LeafIndex)>) {
     for (reply, index) in replies {

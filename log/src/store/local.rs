@@ -3,9 +3,10 @@
 use std::{
     collections::BTreeSet,
     fs::{self, File},
-    io,
+    io::{self, Write},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    thread,
 };
 
 use async_trait::async_trait;
@@ -13,11 +14,12 @@ use bytes::Bytes;
 use glassbloom_service::durable;
 use glassbloom_spec::tile::TilePath;
 
-use super::{BatchName, StoreError, TileStore};
+use super::{BatchName, StoreError, TileStore, journal::Journal};
 
 /// `PUBLIC/checkpoint` and `PUBLIC/tile/…` for the world, `STAGING/…` for the log alone.
 ///
-/// Every write is: temporary file, fsync, rename, fsync of the folder. Holds `STAGING/lock` while it lives, so that a
+/// Every public write is: temporary file, fsync, rename, fsync of the folder; those of one call are synced at the same
+/// time, so that they share the turns of the disk. Staged batches are appended to a journal. Holds `STAGING/lock` while it lives, so that a
 /// second process on the same folders is refused.
 pub struct LocalTiles(Arc<Inner>);
 
@@ -53,7 +55,9 @@ impl FolderLock {
 
 struct Inner {
     public: PathBuf,
-    staging: PathBuf,
+    journal: Mutex<Journal>,
+    /// Folders of which this process knows that they are on the disk, forgotten when there are many.
+    durable: Mutex<BTreeSet<PathBuf>>,
     _lock: FolderLock,
 }
 
@@ -63,7 +67,14 @@ impl LocalTiles {
         durable::create_folder(public)
             .map_err(|e| StoreError::io(format!("create {}", public.display()), e))?;
         let lock = FolderLock::take(staging)?;
-        Ok(Self(Arc::new(Inner { public: public.to_owned(), staging: staging.to_owned(), _lock: lock })))
+        let journal =
+            open_journal(staging).map_err(|e| StoreError::io(format!("read {}", staging.display()), e))?;
+        Ok(Self(Arc::new(Inner {
+            public: public.to_owned(),
+            journal: Mutex::new(journal),
+            durable: Mutex::default(),
+            _lock: lock,
+        })))
     }
 
     async fn blocking<T: Send + 'static>(
@@ -77,45 +88,93 @@ impl LocalTiles {
     }
 }
 
+/// The journal in this folder, with the batches that earlier versions staged as one file each.
+fn open_journal(folder: &Path) -> io::Result<Journal> {
+    let mut journal = Journal::open(folder)?;
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        let name = path.file_name().and_then(|name| name.to_str()?.parse::<BatchName>().ok());
+        if let Some(name) = name {
+            journal.append(name, &fs::read(&path)?)?;
+            fs::remove_file(&path)?;
+        }
+    }
+    Ok(journal)
+}
+
 /// What became of a write-once write.
 enum Put {
     Done,
     Conflict(PathBuf),
 }
 
+/// Folders to remember: those of a few thousand tiles.
+const KNOWN_FOLDERS: usize = 64;
+/// Files synced at the same time.
+const PARALLEL: usize = 8;
+
 impl Inner {
+    fn journal(&self) -> MutexGuard<'_, Journal> {
+        // After a panic in the middle of an append the log stops anyway.
+        self.journal.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn put(&self, objects: &[(TilePath, Bytes)]) -> io::Result<Put> {
+        let mut known = self.durable.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.len() > KNOWN_FOLDERS {
+            known.clear();
+        }
         let mut folders = BTreeSet::new();
+        let mut files = Vec::with_capacity(objects.len());
         let mut renames = Vec::with_capacity(objects.len());
         for (path, bytes) in objects {
             let target = self.public.join(path.to_string());
+            let folder = parent(&target);
+            if !known.contains(&folder) {
+                fs::create_dir_all(&folder)?;
+                // Also when it was there: the process that made it may have died before it was on the disk.
+                let above = folder.ancestors().take_while(|above| above.starts_with(&self.public));
+                folders.extend(above.map(Path::to_owned));
+            }
             match fs::read(&target) {
                 Ok(found) if found == *bytes => {
-                    // Its folder may not have reached the disk when the process that wrote it died.
-                    folders.insert(parent(&target));
+                    folders.insert(folder);
                     continue;
                 }
                 Ok(_) => return Ok(Put::Conflict(target)),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => return Err(error),
             }
-            let folder = parent(&target);
-            durable::create_folder(&folder)?;
             let temporary = target.with_extension("tmp");
             let mut file = File::create(&temporary)?;
-            io::Write::write_all(&mut file, bytes)?;
-            file.sync_all()?;
+            file.write_all(bytes)?;
+            files.push(file);
             renames.push((temporary, target));
             folders.insert(folder);
         }
+        sync_all(&files)?;
         for (temporary, target) in renames {
             fs::rename(temporary, target)?;
         }
-        for folder in folders {
-            File::open(folder)?.sync_all()?;
-        }
+        let open: Vec<File> = folders.iter().map(File::open).collect::<Result<_, _>>()?;
+        sync_all(&open)?;
+        known.extend(folders);
         Ok(Put::Done)
     }
+}
+
+/// Syncs files at the same time: a file system commits for all who wait at once.
+fn sync_all(files: &[File]) -> io::Result<()> {
+    let Some((last, others)) = files.split_last() else { return Ok(()) };
+    for files in others.chunks(PARALLEL) {
+        thread::scope(|scope| {
+            let syncs: Vec<_> = files.iter().map(|file| scope.spawn(|| file.sync_all())).collect();
+            syncs.into_iter().try_for_each(|sync| {
+                sync.join().unwrap_or_else(|_| Err(io::Error::other("a thread that synced a file panicked")))
+            })
+        })?;
+    }
+    last.sync_all()
 }
 
 fn parent(path: &Path) -> PathBuf {
@@ -171,39 +230,19 @@ impl TileStore for LocalTiles {
     }
 
     async fn stage(&self, batch: BatchName, bytes: Bytes) -> Result<(), StoreError> {
-        self.blocking(format!("stage {batch}"), move |inner| {
-            durable::write(&inner.staging.join(batch.to_string()), &bytes)
-        })
-        .await
+        self.blocking(format!("stage {batch}"), move |inner| inner.journal().append(batch, &bytes)).await
     }
 
     async fn staged(&self) -> Result<Vec<BatchName>, StoreError> {
-        self.blocking("list staged batches".into(), |inner| {
-            let mut names = Vec::new();
-            for entry in fs::read_dir(&inner.staging)? {
-                // The lock and temporary files have other names.
-                names.extend(entry?.file_name().to_str().and_then(|name| name.parse::<BatchName>().ok()));
-            }
-            names.sort_unstable();
-            Ok(names)
-        })
-        .await
+        Ok(self.0.journal().names())
     }
 
     async fn read_staged(&self, batch: BatchName) -> Result<Option<Bytes>, StoreError> {
-        self.blocking(format!("read {batch}"), move |inner| {
-            optional(fs::read(inner.staging.join(batch.to_string())))
-        })
-        .await
+        self.blocking(format!("read {batch}"), move |inner| inner.journal().read(batch)).await
     }
 
     async fn unstage(&self, batches: &[BatchName]) -> Result<(), StoreError> {
         let batches = batches.to_vec();
-        self.blocking("remove staged batches".into(), move |inner| {
-            batches
-                .iter()
-                .try_for_each(|b| missing_is_fine(fs::remove_file(inner.staging.join(b.to_string()))))
-        })
-        .await
+        self.blocking("remove staged batches".into(), move |inner| inner.journal().remove(&batches)).await
     }
 }

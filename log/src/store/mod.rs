@@ -6,6 +6,7 @@
 //! time is how a log forks, so it must not be restored from a backup.
 
 mod bucket;
+mod journal;
 mod local;
 mod memory;
 mod object;
