@@ -243,6 +243,7 @@ impl Config {
                 refresh: Duration::from_secs(file.refresh_seconds),
                 promise: Duration::from_secs(file.promise_seconds),
                 witness_timeout: Duration::from_millis(file.witness_timeout_millis),
+                ..Options::default()
             },
             places: Places::of(&file)?,
             policy: Arc::new(policy),

@@ -16,11 +16,12 @@ use crate::store::StoreError;
 /// Why a log refused or failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// This log's key has signed a tree that the log does not have.
+    /// This log's key has signed a tree that the log does not have, or does not have as it was.
     #[error(
-        "{origin}: a witness has shown a tree that this log signed and does not have; nothing is added or published. \
-         The proof is in {folder}: find out whether the log was restored from a backup or its key was taken, tell \
-         those who rely on it, then move the proof elsewhere and start again"
+        "{origin}: nothing is added or published, because of what lies in {folder}. After `fork` or `larger-tree`: a \
+         witness has shown a tree that this log signed and does not have; find out whether the log was restored from \
+         a backup or its key was taken, and tell those who rely on it. After `damage`: run `glassbloom-log fsck` and \
+         replace what is damaged. Then move the file elsewhere and start again"
     )]
     Alarm {
         /// The log's origin.

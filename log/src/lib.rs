@@ -28,6 +28,7 @@ pub mod places;
 mod publisher;
 mod reader;
 pub mod routes;
+mod scrub;
 mod sequencer;
 mod serve;
 mod source;

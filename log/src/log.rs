@@ -35,6 +35,7 @@ use crate::{
     metrics::Metrics,
     publisher::{Published, Publisher},
     reader::TileReader,
+    scrub::Scrub,
     sequencer::{Budget, Pending, Sequencer},
     store::{HeadStore, LeafStore, StoreError, StoredHead, TileStore},
     witness::{Endpoint, Means, Transport, Witnesses, alarm::Alarm},
@@ -68,6 +69,8 @@ pub struct Options {
     pub refresh: Duration,
     /// How long after an entry the log promises to have it covered, when it cannot prove it at once.
     pub promise: Duration,
+    /// Pause between two bundles that are read again and compared with the signed root.
+    pub scrub: Duration,
     /// How long a witness has to answer.
     pub witness_timeout: Duration,
 }
@@ -77,6 +80,7 @@ impl Default for Options {
         Self {
             max_waiting: 64 << 20,
             refresh: Duration::from_secs(60),
+            scrub: Duration::from_millis(100),
             promise: Duration::from_secs(3600),
             witness_timeout: Duration::from_secs(2),
         }
@@ -159,6 +163,7 @@ impl Log {
         let (committed, committed_size) = watch::channel(head.size);
         let (indexed_sender, indexed) = watch::channel(head.size);
         let (applied_sender, applied) = watch::channel(head);
+        let scrubbed = applied.clone();
         let last = last.and_then(|note| reopen(&policy, &origin, note));
         let published_size = last.as_ref().map_or(TreeSize::new(0), |last| last.head.size);
         let (published_sender, published) = watch::channel(last);
@@ -223,6 +228,16 @@ impl Log {
             witnesses: Witnesses::start(witnesses, &means),
         };
 
+        let mut scrub = Scrub {
+            alarm: Arc::clone(&alarm),
+            applied: scrubbed,
+            clock: Arc::clone(&clock),
+            failures: 0,
+            metrics: Arc::clone(&metrics),
+            next: None,
+            pause: options.scrub,
+            tiles: Arc::clone(&tiles),
+        };
         let mut janitor = Janitor {
             cleaned: published_size,
             published: published.clone(),
@@ -257,6 +272,12 @@ impl Log {
         tasks.spawn(async move {
             let _guard = StopOnDrop(on.clone());
             while !on.is_requested() && publisher.step().await? {}
+            Ok(())
+        });
+        let on = stop.clone();
+        tasks.spawn(async move {
+            let _guard = StopOnDrop(on.clone());
+            while scrub.step(&on).await {}
             Ok(())
         });
         let on = stop.clone();

@@ -15,6 +15,8 @@ pub struct Metrics {
     commit_micros: AtomicU64,
     publications: AtomicU64,
     publish_failures: AtomicU64,
+    scrubbed: AtomicU64,
+    scrub_findings: AtomicU64,
     witnesses: Vec<WitnessMetrics>,
 }
 
@@ -47,6 +49,14 @@ impl Metrics {
 
     pub(crate) fn not_published(&self) {
         self.publish_failures.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn bundle_scrubbed(&self) {
+        self.scrubbed.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn scrub_found(&self) {
+        self.scrub_findings.fetch_add(1, Relaxed);
     }
 
     pub(crate) fn witness_cosigned(&self, witness: usize) {
@@ -85,6 +95,16 @@ impl Metrics {
         self.duplicates.load(Relaxed)
     }
 
+    /// Bundles that were read again and compared with the signed root since the start.
+    pub fn scrubbed(&self) -> u64 {
+        self.scrubbed.load(Relaxed)
+    }
+
+    /// Objects that were not as they were signed.
+    pub fn scrub_findings(&self) -> u64 {
+        self.scrub_findings.load(Relaxed)
+    }
+
     /// Group commits since the start.
     pub fn commits(&self) -> u64 {
         self.commits.load(Relaxed)
@@ -99,6 +119,8 @@ impl Metrics {
             ("commit_microseconds_total", self.commit_micros.load(Relaxed)),
             ("publications_total", self.publications.load(Relaxed)),
             ("publications_without_quorum_total", self.publish_failures.load(Relaxed)),
+            ("scrub_bundles_total", self.scrubbed.load(Relaxed)),
+            ("scrub_findings_total", self.scrub_findings.load(Relaxed)),
         ];
         for (name, value) in samples {
             sample(out, name, &[("log", origin)], value);

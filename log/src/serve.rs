@@ -3,6 +3,7 @@
 use std::{future::IntoFuture, sync::Arc};
 
 use anyhow::Context;
+use axum::serve::ListenerExt;
 use futures_util::future::{join_all, select_all};
 use glassbloom_service::{Clock, Shutdown};
 use tokio::net::TcpListener;
@@ -35,6 +36,8 @@ pub async fn serve(
     let handles: Vec<Log> = logs.iter().map(|(_, log)| log.clone()).collect();
     let address = listener.local_addr()?;
     let service = Service { logs, token, policy: policy_text, append_timeout, max_age };
+    // A reply goes out when it is written, not when the last one was acknowledged. Where that fails it is only slower.
+    let listener = listener.tap_io(|connection| drop(connection.set_nodelay(true)));
     let server =
         axum::serve(listener, router(service)).with_graceful_shutdown(shutdown.clone().requested_owned());
     tracing::info!("listening on http://{address}");

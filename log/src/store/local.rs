@@ -19,8 +19,8 @@ use super::{BatchName, StoreError, TileStore, journal::Journal};
 /// `PUBLIC/checkpoint` and `PUBLIC/tile/…` for the world, `STAGING/…` for the log alone.
 ///
 /// Every public write is: temporary file, fsync, rename, fsync of the folder; those of one call are synced at the same
-/// time, so that they share the turns of the disk. Staged batches are appended to a journal. Holds `STAGING/lock` while it lives, so that a
-/// second process on the same folders is refused.
+/// time, so that they share the turns of the disk. Staged batches are appended to a journal. Holds `STAGING/lock` while
+/// it lives, so that a second process on the same folders is refused.
 pub struct LocalTiles(Arc<Inner>);
 
 /// Says that this process alone works with a folder.

@@ -1,4 +1,4 @@
-//! The alarm: this log's key has signed a tree that this log does not have.
+//! The alarm: this log's key has signed a tree that this log does not have, or no longer has as it was.
 //!
 //! That a witness says so is not enough: anybody who runs a witness could then stop the log. It must show the note,
 //! and the note must carry this log's own signature. What was shown is kept in a file that convinces others, too, and
@@ -12,7 +12,7 @@ use std::{
 };
 
 use glassbloom_service::durable;
-use glassbloom_spec::{checkpoint::TreeHead, hash::Hash};
+use glassbloom_spec::{checkpoint::TreeHead, hash::Hash, tile::TilePath};
 use serde_json::json;
 
 /// Two notes signed by one log that are not known to be of one history.
@@ -67,6 +67,23 @@ impl Alarm {
         self.raised.load(SeqCst)
     }
 
+    /// Raises the alarm because an object is not as it was when its tree was signed.
+    pub(crate) async fn damaged(&self, origin: &str, object: TilePath, what: &str) {
+        self.raised.store(true, SeqCst);
+        tracing::error!(
+            origin, %object,
+            "ALARM: {object} is damaged: {what}; nothing more is added or published. Run `glassbloom-log fsck` on this \
+             log, replace what is damaged from a mirror or a copy, remove the file in {}, and start again",
+            self.folder.display()
+        );
+        let (folder, origin, what) = (self.folder.clone(), origin.to_owned(), what.to_owned());
+        let written =
+            tokio::task::spawn_blocking(move || write_damage(&folder, &origin, object, &what)).await;
+        if let Ok(Err(error)) = written {
+            tracing::error!("cannot write to {}: {error}", self.folder.display());
+        }
+    }
+
     /// Raises the alarm, then keeps the evidence as well as it can.
     pub(crate) async fn raise(&self, evidence: Evidence) {
         self.raised.store(true, SeqCst);
@@ -86,6 +103,22 @@ impl Alarm {
             Err(_) => {}
         }
     }
+}
+
+/// Writes what was found damaged, for whoever looks for the cause.
+fn write_damage(folder: &Path, origin: &str, object: TilePath, what: &str) -> io::Result<()> {
+    durable::create_folder(folder)?;
+    let name = object.to_string().replace('/', "-");
+    let file = json!({
+        "kind": "damage",
+        "origin": origin,
+        "object": object.to_string(),
+        "shows": what,
+    });
+    durable::write(
+        &folder.join(format!("damage-{name}.json")),
+        &serde_json::to_vec_pretty(&file).expect("strings are JSON"),
+    )
 }
 
 /// Writes both notes in the form that the auditor uses for two checkpoints of one log.

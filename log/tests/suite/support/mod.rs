@@ -84,8 +84,13 @@ impl Bench {
     }
 
     pub(crate) async fn open(&self) -> Result<Log, Error> {
+        self.open_with(keys()).await
+    }
+
+    /// Opens a log with other keys than those of [`ORIGIN`].
+    pub(crate) async fn open_with(&self, keys: LogKeys) -> Result<Log, Error> {
         let parts = Parts {
-            keys: keys(),
+            keys,
             policy: Arc::clone(&self.policy),
             tiles: Arc::clone(&self.tiles),
             heads: Arc::clone(&self.heads),
