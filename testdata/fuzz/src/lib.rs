@@ -77,6 +77,7 @@ targets! {
     tlog::succession ["succession"];
     tlog::tile [];
     tlog::tile_path [];
+    tlog::witness_request [];
 }
 
 /// This folder.

@@ -12,13 +12,16 @@ use glassbloom_spec::{
     },
     hash::Hash,
     id::{TreeSize, UnixSeconds},
-    merkle::Frontier,
+    merkle::{Frontier, prove_consistency, prove_inclusion, root_of},
+    note::SignedNote,
     openai::{
         ChatCompletion, ChunkWriter, Error, FinishReason, Identity, Model, ModelList, Reply, ToolCall,
         ToolCallDelta, Usage, sse,
     },
     seal::{bhttp, open_request},
+    subtree::{Subtree, prove_subtree, verify_subtree},
     tile::encode_bundle,
+    witness::{AddCheckpoint, SignSubtree},
 };
 use glassbloom_testdata::world::{NOW, REGISTRY};
 
@@ -60,6 +63,7 @@ pub fn write() -> io::Result<usize> {
 pub fn all() -> Vec<Seed> {
     let mut seeds = Seeds(Vec::new());
     seeds.notes();
+    seeds.requests();
     seeds.trees();
     seeds.values();
     seeds.messages();
@@ -99,6 +103,22 @@ impl Seeds {
         }
     }
 
+    fn requests(&mut self) {
+        let note = SignedNote::parse(&WORLD.checkpoint(REGISTRY, 7, NOW)).unwrap();
+        let head = WORLD.registry.head(7);
+        let proof = WORLD.registry.consistency(3, 7);
+        let add = AddCheckpoint { old: 3.into(), proof, note: note.clone(), head: head.clone() };
+        self.add("witness_request", "add-checkpoint", add.encode());
+        let subtree = Subtree::new(4.into(), 6.into()).unwrap();
+        let within = WORLD.registry_entries()[4..6].iter().map(|entry| Hash::leaf(entry));
+        let hash = root_of(within);
+        // Entry 6 on the right of it, and what is on the left of both.
+        let proof = vec![Hash::leaf(&WORLD.registry_entries()[6]), WORLD.registry.head(4).root];
+        verify_subtree(subtree, hash, head.size, head.root, &proof).unwrap();
+        let sign = SignSubtree { subtree, hash, proof, note, head };
+        self.add("witness_request", "sign-subtree", sign.encode());
+    }
+
     fn trees(&mut self) {
         for path in [
             "tile/0/000",
@@ -123,11 +143,15 @@ impl Seeds {
             }
             let (old_size, new_size) = (TreeSize::new(old.into()), TreeSize::new(new.into()));
             let of = |proof: Vec<Hash>| [&[old, new, index][..], &proof.concat_bytes()].concat();
-            let consistency = glassbloom_spec::merkle::prove_consistency(old_size, new_size, &nodes).unwrap();
+            let consistency = prove_consistency(old_size, new_size, &nodes).unwrap();
             let inclusion =
-                glassbloom_spec::merkle::prove_inclusion(u64::from(index).into(), new_size, &nodes).unwrap();
+                prove_inclusion(u64::from(index).into(), new_size, &nodes).unwrap();
             self.add("merkle", format!("consistency-{old}-{new}"), of(consistency));
             self.add("merkle", format!("inclusion-{index}-{new}"), of(inclusion));
+            if let Some(subtree) = Subtree::new(old_size.get().into(), u64::from(index).into()) {
+                let proof = prove_subtree(subtree, new_size, &nodes).unwrap();
+                self.add("merkle", format!("subtree-{old}-{index}-{new}"), of(proof));
+            }
         }
     }
 

@@ -13,8 +13,10 @@ use glassbloom_spec::{
     policy::Policy,
     promise::MAX_PROMISE,
     proof::{MAX_HASHES, MAX_PROOF, TlogProof},
+    subtree::{Subtree, prove_subtree, verify_subtree},
     succession::Succession,
     tile::{FULL_WIDTH, MAX_ENTRY, TileLevel, TilePath, TileSet, decode_bundle, encode_bundle},
+    witness::{AddCheckpoint, MAX_PROOF_LINES, SignSubtree},
 };
 use glassbloom_testdata::world::{RECEIPTS, REGISTRY};
 
@@ -197,7 +199,8 @@ pub fn tile(data: &[u8]) -> bool {
 
 /// What proves a leaf or an older tree is what this crate would build, to the hash: nothing more, nothing less.
 ///
-/// Read as two sizes, an index and hashes, for a tree whose leaves are the numbers.
+/// Read as two sizes, an index and hashes, for a tree whose leaves are the numbers; a subtree goes from the first size to
+/// the index.
 pub fn merkle(data: &[u8]) -> bool {
     let Some((&[old, new, index], rest)) = data.split_first_chunk() else { return false };
     let proof: Vec<Hash> =
@@ -222,9 +225,32 @@ pub fn merkle(data: &[u8]) -> bool {
         assert_eq!(merkle::prove_inclusion(at, new, &nodes).unwrap(), proof);
         accepted = true;
     }
+    if let Some(subtree) = Subtree::new(old.get().into(), TreeSize::new(index.into())) {
+        let within = (old.get() as u8..index).map(|leaf| Hash::leaf(&[leaf]));
+        if verify_subtree(subtree, merkle::root_of(within), new, new_root, &proof).is_ok() {
+            assert_eq!(prove_subtree(subtree, new, &nodes).unwrap(), proof);
+            accepted = true;
+        }
+    }
     // And no tree says what another one does.
     let stranger = Hash::leaf(b"not there");
     assert!(merkle::verify_inclusion(stranger, at, new, new_root, &proof).is_err());
+    accepted
+}
+
+/// What is sent to a witness has one spelling, and asks for nothing that is outside its checkpoint.
+pub fn witness_request(data: &[u8]) -> bool {
+    let mut accepted = false;
+    if let Ok(request) = AddCheckpoint::parse(data) {
+        assert_eq!(request.encode(), data);
+        assert!(request.proof.len() <= MAX_PROOF_LINES && request.old <= request.head.size);
+        accepted = true;
+    }
+    if let Ok(request) = SignSubtree::parse(data) {
+        assert_eq!(request.encode(), data);
+        assert!(request.proof.len() <= MAX_PROOF_LINES && request.subtree.end() <= request.head.size);
+        accepted = true;
+    }
     accepted
 }
 
