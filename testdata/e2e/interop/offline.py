@@ -1,9 +1,9 @@
 """Verifies a `.tlog-proof` with software that knows nothing of Glassbloom.
 
-    offline.py PROOF ENTRY LOG_VKEY LOG_MLDSA_VKEY WITNESS_VKEY
+    offline.py PROOF ENTRY LOG_VKEY LOG_MLDSA_VKEY WITNESS_VKEY WITNESS_MLDSA_VKEY
 
-`proofbundle` checks the proof, the log's Ed25519 signature and the witness's cosignature, and must refuse what was
-altered. It signs no logs with ML-DSA, so that line is checked against the text of c2sp.org/tlog-cosignature with
+`proofbundle` checks the proof, the log's Ed25519 signature and both cosignatures of the witness, and must refuse what
+was altered. It knows no logs that sign with ML-DSA, so that line is checked against the text of c2sp.org/tlog-cosignature with
 `cryptography` alone.
 """
 
@@ -16,12 +16,12 @@ from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA44PublicKey
 from proofbundle.tlogproof import parse_tlog_proof, verify_tlog_proof
 
 
-def main(proof_file, entry_file, log_vkey, mldsa_vkey, witness_vkey):
+def main(proof_file, entry_file, log_vkey, mldsa_vkey, *witness_vkeys):
     text = open(proof_file, encoding="utf-8", newline="").read()
     entry = open(entry_file, "rb").read()
     origin = log_vkey.split("+", 1)[0]
 
-    def verify(text=text, entry=entry, log=log_vkey, witnesses=(witness_vkey,), threshold=1, origin=origin):
+    def verify(text=text, entry=entry, log=log_vkey, witnesses=witness_vkeys, threshold=2, origin=origin):
         return verify_tlog_proof(text, entry, log, witnesses, threshold=threshold, expected_origin=origin)
 
     result = verify()
@@ -30,9 +30,11 @@ def main(proof_file, entry_file, log_vkey, mldsa_vkey, witness_vkey):
 
     assert not verify(entry=entry + b"x")["ok"], "an altered entry"
     assert not verify(entry=bytes([entry[0] ^ 1]) + entry[1:])["inclusion_ok"], "a flipped bit"
-    assert not verify(threshold=2)["ok"], "one witness is not two"
+    for one in witness_vkeys:
+        assert verify(witnesses=(one,), threshold=1)["ok"], "each cosignature by itself"
+        assert not verify(witnesses=(one,))["ok"], "one key is not two"
     assert not verify(witnesses=())["ok"], "no witness at all"
-    assert not verify(log=witness_vkey)["ok"], "another key"
+    assert not verify(log=witness_vkeys[0])["ok"], "another key"
     assert not verify(origin=origin + "x")["ok"], "another log"
     index = next(line for line in text.split("\n") if line.startswith("index "))
     assert not verify(text=text.replace(index, f"index {result['index'] ^ 1}", 1))["ok"], "another place"

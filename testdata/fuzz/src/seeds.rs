@@ -144,8 +144,7 @@ impl Seeds {
             let (old_size, new_size) = (TreeSize::new(old.into()), TreeSize::new(new.into()));
             let of = |proof: Vec<Hash>| [&[old, new, index][..], &proof.concat_bytes()].concat();
             let consistency = prove_consistency(old_size, new_size, &nodes).unwrap();
-            let inclusion =
-                prove_inclusion(u64::from(index).into(), new_size, &nodes).unwrap();
+            let inclusion = prove_inclusion(u64::from(index).into(), new_size, &nodes).unwrap();
             self.add("merkle", format!("consistency-{old}-{new}"), of(consistency));
             self.add("merkle", format!("inclusion-{index}-{new}"), of(inclusion));
             if let Some(subtree) = Subtree::new(old_size.get().into(), u64::from(index).into()) {

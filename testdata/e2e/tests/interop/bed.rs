@@ -11,8 +11,8 @@ use std::{
 use clap::Parser;
 use futures_util::{StreamExt, stream};
 use glassbloom_auditor::witness;
-use glassbloom_log::{config::Config, init::Init};
-use glassbloom_service::{ExitCode, LogClient, Shutdown, SystemClock, http_client};
+use glassbloom_log::config::Config;
+use glassbloom_service::{Append, ExitCode, LogClient, Shutdown, SystemClock, http_client};
 use glassbloom_spec::{api::Appended, note::Algorithm, policy::Policy};
 use glassbloom_testdata::{repository, skipped};
 use tempfile::TempDir;
@@ -40,24 +40,23 @@ impl Bed {
         let (data, witness_data) = (folder.path().join("log"), folder.path().join("witness"));
         let stop = Shutdown::new();
         let witness_at = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let vkey = witness::init(&witness_data, WITNESS).unwrap();
-        let init = Init {
-            data: data.clone(),
-            name: NAME.to_owned(),
-            listen: None,
-            url: None,
-            quorum: Some(1),
-            witnesses: vec![format!("{vkey} http://{}", witness_at.local_addr().unwrap())],
-        };
-        glassbloom_log::init::init(&init).await.unwrap();
+        let vkeys = witness::init(&witness_data, WITNESS).unwrap();
+        let prefix = format!("http://{}", witness_at.local_addr().unwrap());
+        let mut init = ["init", "--data", data.to_str().unwrap(), "--name", NAME].map(str::to_owned).to_vec();
+        for vkey in &vkeys {
+            init.extend(["--witness".to_owned(), format!("{vkey} {prefix}")]);
+        }
+        assert_eq!(log_command(&init).await, ExitCode::Ok);
         let text = std::fs::read_to_string(data.join("policy")).unwrap() + more;
         std::fs::write(data.join("policy"), &text).unwrap();
         let policy = Policy::parse(&text).unwrap();
         let logs = policy.logs().iter().flat_map(|log| log.keys.iter().cloned()).collect();
-        let config = witness::Config { data: witness_data, logs };
+        let config = witness::Config { data: witness_data, logs, rate: witness::Rate::default() };
         let stopped = stop.clone();
         tokio::spawn(async move {
-            witness::serve(config, witness_at, Arc::new(SystemClock), stopped).await.expect("the witness runs");
+            witness::serve(config, witness_at, Arc::new(SystemClock), stopped)
+                .await
+                .expect("the witness runs");
         });
         let at = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", at.local_addr().unwrap());

@@ -32,7 +32,11 @@ async fn sumdb() -> Option<PathBuf> {
     let mut build = Command::new("go");
     build.arg("build").arg("-o").arg(&program).arg(script("sumdb.go"));
     // From Debian's packages alone: nothing is downloaded.
-    build.env("GO111MODULE", "off").env("GOPATH", packages).env("GOCACHE", built.join("go-cache")).env("GOFLAGS", "");
+    build
+        .env("GO111MODULE", "off")
+        .env("GOPATH", packages)
+        .env("GOCACHE", built.join("go-cache"))
+        .env("GOFLAGS", "");
     run(build).await;
     Some(program)
 }
@@ -81,10 +85,9 @@ async fn go_verifies_our_log_and_we_verify_what_it_proves() {
     }
 
     // And it would have said no: to the key of the other log, and to an entry outside the tree.
-    for (vkey, index, words) in [
-        (bed.vkey("receipts", Algorithm::Ed25519), "0", "no verifiable signatures"),
-        (vkey, "521", "521"),
-    ] {
+    for (vkey, index, words) in
+        [(bed.vkey("receipts", Algorithm::Ed25519), "0", "no verifiable signatures"), (vkey, "521", "521")]
+    {
         let mut check = Command::new(&sumdb);
         check.arg("check").arg(format!("{}/registry", bed.url)).args([vkey.as_str(), index, "1"]);
         let refused = try_run(check).await;

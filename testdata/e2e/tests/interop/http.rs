@@ -26,7 +26,8 @@ impl Reply {
 async fn ask(bed: &Bed, method: &str, path: &str, headers: &str) -> Reply {
     let address = bed.url.strip_prefix("http://").unwrap();
     let mut stream = TcpStream::connect(address).await.unwrap();
-    let request = format!("{method} {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n{headers}\r\n");
+    let request =
+        format!("{method} {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n{headers}\r\n");
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).await.unwrap();
@@ -72,7 +73,8 @@ async fn every_tile_of_every_published_size_stays_and_says_how_long_to_keep_it()
     // Where a partial tile is gone, the beginning of the full one is served or the full one is there.
     for gone in ["tile/0/000.p/3", "tile/entries/000.p/3"] {
         std::fs::remove_file(bed.data("public/registry").join(gone)).ok();
-        let (partial, full) = (format!("/registry/{gone}"), format!("/registry/{}", gone.strip_suffix(".p/3").unwrap()));
+        let (partial, full) =
+            (format!("/registry/{gone}"), format!("/registry/{}", gone.strip_suffix(".p/3").unwrap()));
         let (partial, full) = (ask(&bed, "GET", &partial, "").await, ask(&bed, "GET", &full, "").await);
         assert_eq!((partial.status, full.status), (200, 200));
         assert!(full.body.starts_with(&partial.body) && partial.body.len() < full.body.len());
@@ -162,7 +164,9 @@ async fn curl_reads_bundles_compressed_and_plain() {
     let small = curl(&["--header", "accept-encoding: gzip"]).await;
     assert_eq!(small[..2], [0x1f, 0x8b], "gzip");
     assert!(small.len() < plain.len() / 2, "{} of {}", small.len(), plain.len());
-    let head = String::from_utf8(curl(&["--compressed", "--dump-header", "-", "--output", "/dev/null"]).await).unwrap();
+    let head =
+        String::from_utf8(curl(&["--compressed", "--dump-header", "-", "--output", "/dev/null"]).await)
+            .unwrap();
     let head = head.to_lowercase();
     assert!(head.contains("content-encoding: gzip") && head.contains(FOREVER), "{head}");
     // A cache in between must not give the one to a client that asked for the other.

@@ -56,10 +56,12 @@ async fn nginx(folder: &Path, scratch: &Path) -> (Server, String) {
     );
     let file = scratch.join("nginx.conf");
     std::fs::write(&file, configuration).unwrap();
-    let program = ["/usr/sbin/nginx", "/usr/bin/nginx"].map(PathBuf::from).into_iter().find(|file| file.is_file());
+    let program =
+        ["/usr/sbin/nginx", "/usr/bin/nginx"].map(PathBuf::from).into_iter().find(|file| file.is_file());
     let mut serve = Command::new(program.unwrap_or_else(|| "nginx".into()));
     serve.arg("-p").arg(scratch).arg("-e").arg("stderr").arg("-c").arg(&file);
-    let server = Server(serve.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
+    let server =
+        Server(serve.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
     for _ in 0..200 {
         if tokio::net::TcpStream::connect(address).await.is_ok() {
             return (server, format!("http://{address}"));
@@ -93,7 +95,8 @@ async fn passes(bed: &Bed, url: &str, state: &str) {
     assert_eq!(auditor_command(&audit).await, ExitCode::Ok);
 
     let log = LogClient::new(&format!("{url}/registry"));
-    let checkpoint = bed.policy.open(Some(&format!("{NAME}/registry")), &log.checkpoint_bytes().await.unwrap());
+    let checkpoint =
+        bed.policy.open(Some(&format!("{NAME}/registry")), &log.checkpoint_bytes().await.unwrap());
     let checkpoint = checkpoint.unwrap();
     let (size, root) = (checkpoint.size(), checkpoint.root());
     let entries = log.entries(0..size.get(), size).await.unwrap();
@@ -133,5 +136,8 @@ async fn nginx_serves_our_folder_and_a_flipped_bit_in_it_is_found() {
     bytes[40] ^= 1;
     std::fs::write(&bundle, bytes).unwrap();
     let (target, policy) = (format!("{url}/registry"), bed.data("policy"));
-    assert_eq!(log_command(&["fsck", &target, "--policy", policy.to_str().unwrap()]).await, ExitCode::Rejected);
+    assert_eq!(
+        log_command(&["fsck", &target, "--policy", policy.to_str().unwrap()]).await,
+        ExitCode::Rejected
+    );
 }
