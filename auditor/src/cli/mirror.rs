@@ -57,6 +57,9 @@ pub(super) struct Serve {
     /// Seconds between two looks at each log
     #[arg(long, value_name = "SECONDS", default_value_t = 10)]
     interval: u64,
+    /// Take what the logs upload (add-checkpoint, add-entries) instead of reading them
+    #[arg(long, conflicts_with = "log")]
+    submissions: bool,
 }
 
 pub(super) async fn run(command: Command) -> ExitCode {
@@ -68,7 +71,7 @@ pub(super) async fn run(command: Command) -> ExitCode {
             }
             Err(error) => usage(&error.to_string()),
         },
-        Command::Sync(source) => match source.open() {
+        Command::Sync(source) => match source.open(false) {
             Ok(mirror) => sync(&mirror).await,
             Err(message) => usage(&message),
         },
@@ -94,7 +97,7 @@ async fn sync(mirror: &Mirror) -> ExitCode {
 }
 
 async fn serve(serve: Serve) -> ExitCode {
-    let mirror = match serve.source.open() {
+    let mirror = match serve.source.open(serve.submissions) {
         Ok(mirror) => mirror,
         Err(message) => return usage(&message),
     };
@@ -114,9 +117,9 @@ async fn serve(serve: Serve) -> ExitCode {
 }
 
 impl Source {
-    fn open(&self) -> Result<Mirror, String> {
+    fn open(&self, submissions: bool) -> Result<Mirror, String> {
         let policy = read(&self.policy)?;
-        let config = Config { data: self.data.clone(), policy, log: self.log.clone() };
+        let config = Config { data: self.data.clone(), policy, log: self.log.clone(), submissions };
         Mirror::open(config, Arc::new(SystemClock)).map_err(|error| error.to_string())
     }
 }

@@ -16,11 +16,13 @@ use glassbloom_spec::{
     note::{SignatureLine, SignedNote, VerifierKey},
     tile::{FULL_WIDTH, TileLevel, TilePath, decode_bundle, encode_bundle},
 };
+use tokio::sync::Mutex;
 
 use super::{
     Common, SyncError,
     disk::{Disk, Published},
     first_difference,
+    submit::Uploads,
 };
 use crate::{
     audit::{Seen, fork},
@@ -29,14 +31,17 @@ use crate::{
 
 /// One log and its copy.
 pub struct Copy {
-    common: Arc<Common>,
+    pub(super) common: Arc<Common>,
     origin: String,
-    client: LogClient,
+    /// Where the log is read; `None` when it is uploaded.
+    client: Option<LogClient>,
     disk: Arc<Disk>,
     /// Size of the complete copy, for the server.
     size: RwLock<Option<TreeSize>>,
     /// What was wrong at the last attempt.
     trouble: RwLock<Option<String>>,
+    /// Read when the first upload comes.
+    pub(super) uploads: Mutex<Option<Uploads>>,
 }
 
 /// What a run did.
@@ -50,20 +55,21 @@ pub struct Synced {
 
 /// Tiles that wait to be written together: an fsync each, but one of their folders for all.
 const QUEUE: usize = 64;
-const WIDTH: u64 = FULL_WIDTH as u64;
+pub(super) const WIDTH: u64 = FULL_WIDTH as u64;
 
 impl Copy {
-    pub(super) fn open(common: Arc<Common>, origin: &str, url: &str) -> io::Result<Self> {
+    pub(super) fn open(common: Arc<Common>, origin: &str, url: Option<&str>) -> io::Result<Self> {
         let folder = common.data.join("public").join(Hash::of(origin.as_bytes()).to_string());
         let disk = Arc::new(Disk::open(folder)?);
         let size = disk.published()?.map(|published| published.head.size);
         Ok(Self {
             common,
             origin: origin.to_owned(),
-            client: LogClient::new(url),
+            client: url.map(LogClient::new),
             disk,
             size: RwLock::new(size),
             trouble: RwLock::default(),
+            uploads: Mutex::default(),
         })
     }
 
@@ -103,8 +109,13 @@ impl Copy {
             .unwrap_or_else(|error| Err(io::Error::other(error)))
     }
 
+    fn client(&self) -> Result<&LogClient, SyncError> {
+        self.client.as_ref().ok_or_else(|| SyncError::Damaged("this log is uploaded, not read".to_owned()))
+    }
+
     async fn sync_once(&self) -> Result<Synced, SyncError> {
-        let note = self.client.checkpoint_bytes().await?;
+        let client = self.client()?;
+        let note = client.checkpoint_bytes().await?;
         let checkpoint = self.common.policy.open(Some(&self.origin), &note)?;
         let published = self.blocking(Disk::published).await?;
         let Some(before) = &published else {
@@ -183,7 +194,7 @@ impl Copy {
         let mut difference = None;
         {
             let from = TreeSize::new(builder.size());
-            let mut stream = core::pin::pin!(batches(&self.client, from, to));
+            let mut stream = core::pin::pin!(batches(self.client()?, from, to));
             while let Some(batch) = stream.next().await {
                 let batch = batch?;
                 difference = difference.or_else(|| first_mismatch(&batch));
@@ -205,7 +216,7 @@ impl Copy {
     }
 
     /// Where the last full bundle of the copy ends: the rest is read again, so that it passes the old root once more.
-    async fn resume(&self, before: Option<&Published>) -> Result<Builder, SyncError> {
+    pub(super) async fn resume(&self, before: Option<&Published>) -> Result<Builder, SyncError> {
         let Some(Published { head, .. }) = before.cloned() else { return Ok(Builder::default()) };
         let boundary = TreeSize::new(head.size.get() / WIDTH * WIDTH);
         let local = |error: &dyn std::error::Error| SyncError::Local(error.to_string());
@@ -250,8 +261,7 @@ impl Copy {
 
     /// Moves the copy's checkpoint: the log's verified lines, then ours.
     async fn publish(&self, checkpoint: &Checkpoint, before: Option<&Published>) -> Result<(), SyncError> {
-        let Common { policy, signers, clock, .. } = &*self.common;
-        let head = checkpoint.head();
+        let policy = &self.common.policy;
         let log = policy.logs().iter().filter(|log| log.origin == self.origin).flat_map(|log| &log.keys);
         let known: Vec<&VerifierKey> =
             log.chain(policy.witnesses().iter().map(|witness| &witness.key)).collect();
@@ -259,7 +269,18 @@ impl Copy {
             .map_err(|error| ReplayError::Malformed(error.to_string()))?;
         // Opening the checkpoint has verified every line by a key of the policy; others may claim any name.
         let verified = note.signatures.iter().filter(|line| known.iter().any(|key| key.claims(line)));
-        let mut signatures: Vec<SignatureLine> = verified.cloned().collect();
+        self.publish_lines(checkpoint.head(), verified.cloned().collect(), before).await.map(drop)
+    }
+
+    /// Moves the copy's checkpoint to a head with these lines and ours, and returns ours.
+    pub(super) async fn publish_lines(
+        &self,
+        head: &TreeHead,
+        mut signatures: Vec<SignatureLine>,
+        before: Option<&Published>,
+    ) -> Result<Vec<SignatureLine>, SyncError> {
+        let Common { signers, clock, .. } = &*self.common;
+        signatures.retain(|line| !signers.iter().any(|signer| signer.vkey().claims(line)));
         let own = |line: &SignatureLine, at: &Published| {
             signers.iter().find_map(|signer| signer.vkey().verify(&at.head, line).ok())
         };
@@ -267,13 +288,13 @@ impl Copy {
         let last =
             before.and_then(|before| before.note.signatures.iter().filter_map(|l| own(l, before)).max());
         let at = clock.now().seconds().max(last.unwrap_or(UnixSeconds::new(0)));
-        for signer in signers {
-            signatures.push(signer.cosign(head, at).map_err(io::Error::other)?);
-        }
+        let own = signers.iter().map(|signer| signer.cosign(head, at)).collect::<Result<Vec<_>, _>>();
+        let own = own.map_err(io::Error::other)?;
+        signatures.extend_from_slice(&own);
         let note = SignedNote { text: head.to_string(), signatures };
         self.blocking(move |disk| disk.publish(&note)).await?;
         *self.size.write().unwrap_or_else(PoisonError::into_inner) = Some(head.size);
-        Ok(())
+        Ok(own)
     }
 
     /// What it means that the entries do not lead from the copy to the checkpoint.
@@ -285,7 +306,7 @@ impl Copy {
     ) -> Result<SyncError, SyncError> {
         let damage = first_difference(checkpoint.size(), difference);
         let Some(before) = before else { return Ok(SyncError::Damaged(damage)) };
-        match history(&self.client, &before.head, checkpoint.head()).await {
+        match history(self.client()?, &before.head, checkpoint.head()).await {
             Ok(History::Forks(root)) => {
                 let TreeHead { size, root: had, .. } = &before.head;
                 let detail = format!("at size {size} the copy has root {had}, the log's tree now has {root}");
@@ -345,14 +366,14 @@ enum Read {
 }
 
 /// The right edge of the copy while it grows. Memory: the edge and the tiles that wait to be written.
-#[derive(Default)]
-struct Builder {
-    frontier: Frontier,
+#[derive(Clone, Default)]
+pub(super) struct Builder {
+    pub(super) frontier: Frontier,
     /// The unfinished tile of each level.
-    rows: [Vec<Hash>; 8],
+    pub(super) rows: [Vec<Hash>; 8],
     /// The unfinished bundle, with its width.
     bundle: Option<(u16, Bytes)>,
-    queue: Vec<(TilePath, Bytes)>,
+    pub(super) queue: Vec<(TilePath, Bytes)>,
     /// The size and root of the copy, which the new tree must pass.
     passes: Option<(u64, Hash)>,
     /// Whether it did not.
@@ -360,12 +381,12 @@ struct Builder {
 }
 
 impl Builder {
-    fn size(&self) -> u64 {
+    pub(super) fn size(&self) -> u64 {
         self.frontier.size().get()
     }
 
     /// Adds the next bundle, full or the last.
-    fn push(&mut self, leaves: &[Hash], bundle: Bytes) {
+    pub(super) fn push(&mut self, leaves: &[Hash], bundle: Bytes) {
         let index = self.size() / WIDTH;
         for leaf in leaves {
             let rows = &mut self.rows;
@@ -410,11 +431,11 @@ impl Builder {
     }
 }
 
-fn tile(level: TileLevel, index: u64, width: u16) -> TilePath {
+pub(super) fn tile(level: TileLevel, index: u64, width: u16) -> TilePath {
     TilePath::new(level, index, width).expect("a tile of a tree below 2^64 entries has a name")
 }
 
-fn concat(rows: &[Hash]) -> Bytes {
+pub(super) fn concat(rows: &[Hash]) -> Bytes {
     rows.iter().flat_map(|row| *row.as_bytes()).collect()
 }
 

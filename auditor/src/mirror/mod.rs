@@ -8,6 +8,7 @@
 mod copy;
 mod disk;
 mod http;
+mod submit;
 
 use std::{
     collections::BTreeMap,
@@ -45,6 +46,8 @@ pub struct Config {
     pub policy: Policy,
     /// Base URL of a log service, in place of the URLs in the policy.
     pub log: Option<String>,
+    /// The logs upload what they have, so that nothing is read from them.
+    pub submissions: bool,
 }
 
 /// Why a log's copy could not be brought up to date. What was copied before stays as it is.
@@ -116,6 +119,11 @@ pub enum MirrorError {
     /// The mirror's key has the name of a log or a witness.
     #[error("{0:?} is the name of a key in the policy; a mirror must have a name of its own")]
     SameName(String),
+    /// Uploads are answered with the mirror's signatures.
+    #[error(
+        "a mirror that takes uploads signs for them: make its keys with `glassbloom-auditor mirror init`"
+    )]
+    NoKey,
     /// Neither the policy nor the command line says where a log is.
     #[error("the policy names no URL for log {0:?}; add it to the log line or give --log URL")]
     Where(String),
@@ -124,6 +132,7 @@ pub enum MirrorError {
 /// Mirrors of all logs of a policy.
 pub struct Mirror {
     copies: Vec<Arc<Copy>>,
+    submissions: bool,
     // Locked while open; the operating system releases it when the process dies, however it dies.
     _lock: File,
 }
@@ -150,7 +159,7 @@ impl Mirror {
     /// # Errors
     /// When the folder is not usable or a log has no address.
     pub fn open(config: Config, clock: Arc<dyn Clock>) -> Result<Self, MirrorError> {
-        let Config { data, policy, log } = config;
+        let Config { data, policy, log, submissions } = config;
         let io = |path: &std::path::Path| {
             let path = path.to_owned();
             move |error| MirrorError::Io { path, error }
@@ -170,21 +179,28 @@ impl Mirror {
         {
             return Err(MirrorError::SameName(own.to_owned()));
         }
+        if submissions && signers.is_empty() {
+            return Err(MirrorError::NoKey);
+        }
         let mut urls = Vec::new();
         for followed in policy.logs() {
             let origin = &followed.origin;
             let url = match &log {
+                _ if submissions => None,
                 Some(base) => Some(format!("{}/{}", base.trim_end_matches('/'), path_of(origin))),
                 None => followed.url.clone(),
             };
-            urls.push((origin.clone(), url.ok_or_else(|| MirrorError::Where(origin.clone()))?));
+            if url.is_none() && !submissions {
+                return Err(MirrorError::Where(origin.clone()));
+            }
+            urls.push((origin.clone(), url));
         }
         let common = Arc::new(Common { data, policy, signers, clock });
         let copies = urls.iter().map(|(origin, url)| {
-            let copy = Copy::open(Arc::clone(&common), origin, url);
+            let copy = Copy::open(Arc::clone(&common), origin, url.as_deref());
             copy.map(Arc::new).map_err(io(&common.data))
         });
-        Ok(Self { copies: copies.collect::<Result<_, _>>()?, _lock: lock })
+        Ok(Self { copies: copies.collect::<Result<_, _>>()?, submissions, _lock: lock })
     }
 
     /// The copy of each log.

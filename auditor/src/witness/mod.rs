@@ -243,7 +243,7 @@ impl Witness {
 
 /// The lines by these keys, one of each, all valid, at least one. Lines by anyone else are dropped, not judged: they
 /// may claim any witness's name, and keeping them would let a submitter put words into our published checkpoint.
-fn verified_lines(
+pub(crate) fn verified_lines(
     note: &SignedNote,
     head: &TreeHead,
     keys: &[VerifierKey],
@@ -264,7 +264,7 @@ fn verified_lines(
     Ok(verified)
 }
 
-fn check_proof(head: &TreeHead, proof: &[Hash], latest: Latest) -> Result<(), Refusal> {
+pub(crate) fn check_proof(head: &TreeHead, proof: &[Hash], latest: Latest) -> Result<(), Refusal> {
     if head.size.get() == 0 && head.root != Hash::EMPTY_TREE {
         return Err(Refusal::Inconsistent("an empty tree has the root SHA-256(\"\")"));
     }

@@ -6,4 +6,5 @@ mod log;
 mod mirror;
 mod replica;
 mod rules;
+mod submissions;
 mod support;

@@ -20,7 +20,8 @@ use tokio::net::TcpListener;
 use crate::support::{FakeLog, NOW, RECEIPTS, REGISTRY, World, head, policy};
 
 fn open(data: &Path, log: &FakeLog) -> Mirror {
-    let config = Config { data: data.to_owned(), policy: policy(), log: Some(log.url.clone()) };
+    let config =
+        Config { data: data.to_owned(), policy: policy(), log: Some(log.url.clone()), submissions: false };
     Mirror::open(config, Arc::new(MockClock::new(UnixMillis::new((NOW + 5) * 1000)))).unwrap()
 }
 
@@ -269,7 +270,12 @@ async fn one_process_per_folder_and_a_name_of_its_own() {
     let log = FakeLog::start().await;
     let data = tempfile::tempdir().unwrap();
     let first = open(data.path(), &log);
-    let config = Config { data: data.path().to_owned(), policy: policy(), log: Some(log.url.clone()) };
+    let config = Config {
+        data: data.path().to_owned(),
+        policy: policy(),
+        log: Some(log.url.clone()),
+        submissions: false,
+    };
     let clock = Arc::new(MockClock::new(UnixMillis::new(NOW * 1000)));
     assert!(matches!(Mirror::open(config.clone(), clock.clone()), Err(MirrorError::Locked(_))));
     drop(first);

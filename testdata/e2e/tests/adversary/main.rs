@@ -10,5 +10,6 @@ mod edges;
 mod honest;
 mod identity;
 mod logs;
+mod mirrors;
 mod service;
 mod witnesses;
