@@ -54,22 +54,33 @@ pub async fn init(args: &Init) -> anyhow::Result<Policy> {
     for folder in [layout.keys(), layout.state()] {
         durable::create_folder(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
     }
-    let config = write_config(args, &layout)?;
+    let (config, is_changed) = configure(args, &layout)?;
     let places = Places::of(&config)?;
-    let (mut keys, mut heads) = (Vec::new(), Vec::new());
+    let mut stores = Vec::new();
     for log in LOGS {
-        let store = places.heads(&layout, log, Purpose::Init).await?;
-        let is_new = store.load(&format!("{}/{log}", args.name)).await?.is_none();
-        keys.push(make_keys(&layout, &args.name, log, is_new)?);
-        heads.push((store, is_new));
+        let heads = places.heads(&layout, log, Purpose::Init).await?;
+        let mut new = None;
+        if heads.load(&format!("{}/{log}", args.name)).await?.is_none() {
+            let tiles = places.tiles(&layout, log)?;
+            // A bucket that cannot be read is found before its address is written down for good.
+            tiles.published().await?;
+            new = Some(tiles);
+        }
+        stores.push((heads, new));
     }
+    if is_changed {
+        durable::write(&layout.config(), toml::to_string(&config)?.as_bytes())?;
+    }
+    let keys =
+        LOGS.iter().zip(&stores).map(|(log, (_, new))| make_keys(&layout, &args.name, log, new.is_some()));
+    let keys = keys.collect::<anyhow::Result<Vec<_>>>()?;
     if !exists(&layout.token())? {
         durable::write_secret(&layout.token(), format!("{}\n", Hash::from_bytes(random())).as_bytes())?;
     }
     let policy = write_policy(args, &layout, &keys, &config)?;
-    for ((log, keys), (heads, is_new)) in LOGS.iter().zip(&keys).zip(heads) {
-        if is_new {
-            Log::create(keys, &*places.tiles(&layout, log)?, &*heads).await?;
+    for (keys, (heads, new)) in keys.iter().zip(stores) {
+        if let Some(tiles) = new {
+            Log::create(keys, &*tiles, &*heads).await?;
         }
     }
     Ok(policy)
@@ -79,7 +90,8 @@ fn exists(path: &Path) -> anyhow::Result<bool> {
     path.try_exists().with_context(|| format!("cannot look at {}", path.display()))
 }
 
-fn write_config(args: &Init, layout: &Layout) -> anyhow::Result<ConfigFile> {
+/// The configuration that follows from what is there and what is asked for, and whether that is another one.
+fn configure(args: &Init, layout: &Layout) -> anyhow::Result<(ConfigFile, bool)> {
     let path = layout.config();
     let old = exists(&path)?.then(|| ConfigFile::read(&path)).transpose()?;
     let mut config = old.clone().unwrap_or_else(|| ConfigFile::new(&args.name));
@@ -91,8 +103,6 @@ fn write_config(args: &Init, layout: &Layout) -> anyhow::Result<ConfigFile> {
         config.tiles = args.tiles.clone();
         let from_variable = || std::env::var_os(HEAD_VARIABLE).map(|_| HEAD_FROM_VARIABLE.to_owned());
         config.head = args.head.clone().or_else(from_variable);
-        // Nothing is written that could not be read again.
-        Places::of(&config)?;
     }
     for (option, asked, there) in
         [("--tiles", &args.tiles, &config.tiles), ("--head", &args.head, &config.head)]
@@ -105,10 +115,8 @@ fn write_config(args: &Init, layout: &Layout) -> anyhow::Result<ConfigFile> {
             );
         }
     }
-    if old.as_ref() != Some(&config) {
-        durable::write(&path, toml::to_string(&config)?.as_bytes())?;
-    }
-    Ok(config)
+    let is_changed = old.as_ref() != Some(&config);
+    Ok((config, is_changed))
 }
 
 fn make_keys(layout: &Layout, name: &str, log: &str, is_new: bool) -> anyhow::Result<LogKeys> {

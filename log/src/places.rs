@@ -35,7 +35,7 @@ enum Tiles {
 enum Head {
     Sqlite,
     Bucket(BucketUrl),
-    Postgres(PostgresUrl),
+    Postgres(Box<PostgresUrl>),
 }
 
 /// What a head store is opened for.
@@ -122,7 +122,7 @@ impl Places {
 
 fn head(address: &str) -> anyhow::Result<Head> {
     if address.starts_with("postgres") {
-        return Ok(Head::Postgres(address.parse()?));
+        return Ok(Head::Postgres(Box::new(address.parse()?)));
     }
     match address.parse() {
         Ok(url) => Ok(Head::Bucket(url)),

@@ -133,7 +133,7 @@ impl Bucket {
     pub fn open(url: &BucketUrl, retries: Retries) -> Result<Self, StoreError> {
         glassbloom_service::install_tls();
         let what = || format!("open {url}");
-        let failed = |e: Error| StoreError::io(what(), std::io::Error::other(e));
+        let failed = |e: Error| StoreError::io(what(), described(&e));
         let retry = RetryConfig {
             backoff: BackoffConfig { max_backoff: Duration::from_secs(4), ..BackoffConfig::default() },
             max_retries: if retries == Retries::Never { 0 } else { 6 },
@@ -185,7 +185,7 @@ impl Bucket {
 
     pub(crate) async fn read(&self, path: &str, limit: usize) -> Result<Option<Read>, StoreError> {
         let full = self.path(path);
-        let failed = |e| failed("read", &full, e);
+        let failed = |e| failed("read", &full, &e);
         let found = match self.store.get(&full).await {
             Ok(found) => found,
             Err(Error::NotFound { .. }) => return Ok(None),
@@ -215,7 +215,7 @@ impl Bucket {
     pub(crate) async fn list(&self, path: &str) -> Result<Vec<String>, StoreError> {
         let folder = self.path(path);
         let found: Vec<_> =
-            self.store.list(Some(&folder)).try_collect().await.map_err(|e| failed("list", &folder, e))?;
+            self.store.list(Some(&folder)).try_collect().await.map_err(|e| failed("list", &folder, &e))?;
         let name = |location: &Path| {
             let parts: Vec<_> =
                 location.prefix_match(&folder)?.map(|part| part.as_ref().to_owned()).collect();
@@ -232,20 +232,53 @@ impl Bucket {
             match deleted.try_next().await {
                 Ok(Some(_)) | Err(Error::NotFound { .. }) => {}
                 Ok(None) => return Ok(()),
-                Err(error) => return Err(failed("delete below", &self.prefix, error)),
+                Err(error) => return Err(failed("delete below", &self.prefix, &error)),
             }
         }
     }
 }
 
 /// The failure of a request, with what it was for.
-pub(crate) fn failed(what: &str, path: &Path, error: Error) -> StoreError {
-    StoreError::io(format!("{what} {path}"), std::io::Error::other(error))
+pub(crate) fn failed(what: &str, path: &Path, error: &Error) -> StoreError {
+    StoreError::io(format!("{what} {path}"), described(error))
+}
+
+/// An error and what is at the bottom of it, which HTTP clients keep to themselves.
+fn described(error: &Error) -> std::io::Error {
+    let mut text = error.to_string();
+    let bottom = std::iter::successors(std::error::Error::source(error), |cause| cause.source()).last();
+    if let Some(bottom) = bottom.map(ToString::to_string).filter(|bottom| !text.contains(bottom)) {
+        text.push_str(": ");
+        text.push_str(&bottom);
+    }
+    std::io::Error::other(text)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn each_kind_is_built_and_what_fails_is_named() {
+        for (url, host) in [
+            ("s3://logs/p?endpoint=https://127.0.0.1:1&region=x&skip_signature=true", "127.0.0.1"),
+            (
+                "s3://logs/p?endpoint=http://127.0.0.1:1&allow_http=true&region=x&skip_signature=true",
+                "127.0.0.1",
+            ),
+            (
+                "s3://logs/p?endpoint=http://127.0.0.1:1&region=x&skip_signature=true",
+                "URL scheme is not allowed",
+            ),
+        ] {
+            let bucket = Bucket::open(&url.parse().unwrap(), Retries::Never).unwrap();
+            let error = bucket.get("a/b", 10).await.unwrap_err().to_string();
+            assert!(error.contains("read p/a/b") && error.contains(host), "{url}: {error}");
+        }
+        for url in ["gs://logs/p?skip_signature=true", "az://logs/p?account_name=me&skip_signature=true"] {
+            Bucket::open(&url.parse().unwrap(), Retries::Transient).unwrap();
+        }
+    }
 
     #[test]
     fn an_address_is_a_bucket_without_secrets() {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use object_store::{ObjectStore, ObjectStoreExt, path::Path};
+use sqlx::{ConnectOptions, postgres::PgConnectOptions};
 
 use super::{
     contract::{heads, path, tiles},
@@ -104,6 +105,19 @@ async fn postgresql() {
     takes_over(&open().await.unwrap(), &open().await.unwrap(), &looks).await;
     let again = PostgresHeads::create(&url).await.unwrap();
     assert_eq!(again.load("takes/over").await.unwrap().unwrap(), head("2"), "init again changes nothing");
+
+    // A connection that breaks while a swap is under way leaves it open whether the head was swapped. That is an
+    // error; whoever loads the head again finds out.
+    let store = open().await.unwrap();
+    assert_eq!(store.load("takes/over").await.unwrap().unwrap(), head("2"));
+    let mut connection = server.address().parse::<PgConnectOptions>().unwrap().connect().await.unwrap();
+    let others = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity \
+                  WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()";
+    sqlx::raw_sql(others).execute(&mut connection).await.unwrap();
+    let error = store.swap("takes/over", &head("2"), &head("3")).await.unwrap_err();
+    assert!(matches!(error, StoreError::Io { .. }), "{error}");
+    assert_eq!(store.load("takes/over").await.unwrap().unwrap(), head("2"));
+    store.swap("takes/over", &head("2"), &head("3")).await.unwrap();
 }
 
 #[tokio::test]

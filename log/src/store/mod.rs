@@ -63,12 +63,12 @@ pub enum StoreError {
         origin: String,
     },
     /// The disk or the database failed.
-    #[error("{what}: {source}")]
+    #[error("{what}: {cause}")]
     Io {
         /// What was being done, with its path.
         what: String,
-        /// The cause.
-        source: std::io::Error,
+        /// The cause. Not a `source`: it would be shown twice.
+        cause: std::io::Error,
     },
     /// Another process has the log open.
     #[error("{path} is locked: another process serves this log; stop it first")]
@@ -80,8 +80,8 @@ pub enum StoreError {
 
 impl StoreError {
     /// An I/O failure while doing `what`.
-    pub fn io(what: impl Into<String>, source: std::io::Error) -> Self {
-        Self::Io { what: what.into(), source }
+    pub fn io(what: impl Into<String>, cause: std::io::Error) -> Self {
+        Self::Io { what: what.into(), cause }
     }
 }
 

@@ -74,7 +74,7 @@ impl ObjectTiles {
                 Ok(_) => return Ok(()),
                 Err(Error::AlreadyExists { .. } | Error::NotImplemented { .. }) => {}
                 Err(error @ (Error::PermissionDenied { .. } | Error::Unauthenticated { .. })) => {
-                    return Err(failed("write", &full, error));
+                    return Err(failed("write", &full, &error));
                 }
                 Err(error) => {
                     last = Some(error);
@@ -89,13 +89,13 @@ impl ObjectTiles {
                 // nearly as good; the head is swapped elsewhere.
                 None => {
                     let put = self.public.write(&name, bytes, Kind::Immutable, PutMode::Overwrite).await;
-                    return put.map(|_| ()).map_err(|e| failed("write", &full, e));
+                    return put.map(|_| ()).map_err(|e| failed("write", &full, &e));
                 }
             }
         }
         let comes_and_goes =
             || Error::Generic { store: "bucket", source: "it exists, and is not there".into() };
-        Err(failed("write", &full, last.unwrap_or_else(comes_and_goes)))
+        Err(failed("write", &full, &last.unwrap_or_else(comes_and_goes)))
     }
 }
 
@@ -140,7 +140,7 @@ impl TileStore for ObjectTiles {
                     _ => return Err(StoreError::CheckpointMoved { path: path.to_string() }),
                 }
             }
-            Err(error) => return Err(failed("write", &path, error)),
+            Err(error) => return Err(failed("write", &path, &error)),
         }
         Ok(())
     }
@@ -155,7 +155,7 @@ impl TileStore for ObjectTiles {
     async fn stage(&self, batch: BatchName, bytes: Bytes) -> Result<(), StoreError> {
         let name = batch.to_string();
         let put = self.staging.write(&name, bytes, Kind::Private, PutMode::Overwrite).await;
-        put.map(|_| ()).map_err(|e| failed("write", &self.staging.path(&name), e))
+        put.map(|_| ()).map_err(|e| failed("write", &self.staging.path(&name), &e))
     }
 
     async fn staged(&self) -> Result<Vec<BatchName>, StoreError> {

@@ -76,7 +76,7 @@ impl ObjectHeads {
         let write = |bytes: &'static [u8], mode| {
             self.bucket.write(name, Bytes::from_static(bytes), Kind::Private, mode)
         };
-        let failed = |e| failed("write", &self.bucket.path(name), e);
+        let failed = |e| failed("write", &self.bucket.path(name), &e);
         let first = match write(b"1", PutMode::Create).await {
             Err(Error::NotImplemented { .. }) => return Ok(false),
             first => first.map_err(failed)?,
@@ -117,7 +117,7 @@ impl ObjectHeads {
             Err(Error::AlreadyExists { .. } | Error::Precondition { .. }) => {
                 Err(StoreError::HeadMoved { origin: origin.to_owned() })
             }
-            Err(error) => Err(failed("swap the head at", &self.bucket.path(&name), error)),
+            Err(error) => Err(failed("swap the head at", &self.bucket.path(&name), &error)),
         }
     }
 }
@@ -205,7 +205,7 @@ mod tests {
             format!("glassbloom head v1\napplied \nwriter {id}\n\nnote"),
             format!("glassbloom head v1\napplied 7\nwriter {id}0\n\nnote"),
             format!("glassbloom head v1\napplied 7\nwriter {}\n\nnote", id.to_uppercase()),
-            format!("glassbloom head v1\napplied 7\n\nnote"),
+            "glassbloom head v1\napplied 7\n\nnote".to_owned(),
             format!("glassbloom head v1\napplied 7\nwriter {id}\nnote"),
             format!("glassbloom head v1\napplied 7\nwriter {id}\n\n"),
         ] {

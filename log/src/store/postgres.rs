@@ -132,7 +132,7 @@ impl PostgresHeads {
     }
 
     fn failed(&self, what: &str, error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> StoreError {
-        StoreError::io(format!("{what} in {}", self.url), io::Error::other(error))
+        StoreError::io(format!("{what} in {}", self.url), io::Error::other(error.into().to_string()))
     }
 
     fn refused(&self, why: &str) -> StoreError {

@@ -12,7 +12,10 @@ use futures_util::TryStreamExt;
 use glassbloom_log::{
     Error, Log,
     fsck::{Source, check},
-    store::{Bucket, HeadStore, ObjectHeads, ObjectTiles, PostgresHeads, StoreError, StoredHead, TileStore},
+    store::{
+        Bucket, HeadStore, ObjectHeads, ObjectTiles, PostgresHeads, Retries, StoreError, StoredHead,
+        TileStore,
+    },
 };
 use glassbloom_service::http_client;
 use glassbloom_spec::checkpoint::TreeHead;
@@ -142,6 +145,13 @@ async fn crashes_lose_nothing_acknowledged() {
         let report = check(&public, &bench.policy, ORIGIN, |_, _| ()).await.unwrap();
         assert_eq!((report.checkpoint.size().get(), report.findings), (next, vec![]));
         allow_everybody(&remote.s3, &format!("{PREFIX}/public")).await;
+        let url = format!(
+            "s3://{BUCKET}/{PREFIX}/public/registry?endpoint={}&allow_http=true&region=us-east-1&skip_signature=true",
+            remote.s3.endpoint
+        );
+        let anonymous = Bucket::open(&url.parse().unwrap(), Retries::Transient).unwrap();
+        let report = check(&Source::Bucket(anonymous), &bench.policy, ORIGIN, |_, _| ()).await.unwrap();
+        assert_eq!((report.checkpoint.size().get(), report.findings), (next, vec![]));
         let base = format!("{}/{BUCKET}/{PREFIX}", remote.s3.endpoint);
         let http = Source::Http(http_client(), format!("{base}/public/registry"));
         let report = check(&http, &bench.policy, ORIGIN, |_, _| ()).await.unwrap();
