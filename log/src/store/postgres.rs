@@ -242,6 +242,24 @@ impl HeadStore for PostgresHeads {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::servers::Postgres;
+
+    #[tokio::test]
+    async fn a_connection_that_broke_while_idle_is_made_anew() {
+        let Some(server) = Postgres::start(&[]) else { return };
+        let head = |note: &str| StoredHead { note: note.into(), applied: 0.into() };
+        let store = PostgresHeads::create(&server.url()).await.unwrap();
+        store.create("a", &head("0")).await.unwrap();
+        let mut connection = server.url().options.connect().await.unwrap();
+        let others = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity \
+                      WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()";
+        sqlx::raw_sql(others).execute(&mut connection).await.unwrap();
+        let mut session = store.session.lock().await;
+        session.as_mut().unwrap().used = Instant::now().checked_sub(IDLE).unwrap();
+        drop(session);
+        store.swap("a", &head("0"), &head("1")).await.unwrap();
+        assert_eq!(store.load("a").await.unwrap().unwrap(), head("1"));
+    }
 
     #[test]
     fn a_password_is_never_shown() {
