@@ -58,6 +58,8 @@ pub(crate) fn decode(name: BatchName, bytes: &Bytes) -> Option<Vec<Leaf>> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::{collection::vec, prelude::*, sample::Index};
+
     use super::*;
 
     #[test]
@@ -73,5 +75,43 @@ mod tests {
             assert!(decode(name, &bytes.slice(..end)).is_none(), "cut at {end}");
         }
         assert!(decode(BatchName { new: 6.into(), ..name }, &bytes).is_none());
+    }
+
+    proptest! {
+        /// Small sizes and lengths, so that some of what is made up is a batch.
+        #[test]
+        fn a_batch_has_one_spelling(
+            (old, count) in (0_u64..3, 0_u64..4),
+            root: [u8; 32],
+            rest in vec(prop_oneof![Just(0_u8), Just(1_u8), any::<u8>()], 0..24),
+        ) {
+            let name =
+                BatchName { old: old.into(), new: (old + count).into(), root: Hash::of(b"after") };
+            let bytes = Bytes::from([encode(name, Hash::from_bytes(root), []).as_ref(), &rest].concat());
+            if let Some(leaves) = decode(name, &bytes) {
+                prop_assert_eq!(leaves.len() as u64, count);
+                prop_assert_eq!(encode(name, old_root(name, &bytes).unwrap(), &leaves), bytes);
+            }
+        }
+
+        /// What a flipped bit leaves readable is another tree, which the root in the batch's name gives away.
+        #[test]
+        fn a_flipped_bit_is_refused_or_changes_what_is_hashed(
+            entries in vec(vec(any::<u8>(), 0..40), 1..6),
+            bit: Index,
+        ) {
+            let leaves: Vec<_> = entries.into_iter().map(|entry| Leaf::new(entry.into())).collect();
+            let new = (leaves.len() as u64).into();
+            let (name, root) = (BatchName { old: 0.into(), new, root: Hash::of(b"after") }, Hash::EMPTY_TREE);
+            let mut bytes = encode(name, root, &leaves).to_vec();
+            let bit = bit.index(8 * bytes.len());
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            let bytes = Bytes::from(bytes);
+            if let Some(read) = decode(name, &bytes) {
+                let hashes = |leaves: &[Leaf]| leaves.iter().map(|leaf| leaf.hash).collect::<Vec<_>>();
+                let same = hashes(&read) == hashes(&leaves) && old_root(name, &bytes) == Some(root);
+                prop_assert!(!same);
+            }
+        }
     }
 }
