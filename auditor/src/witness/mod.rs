@@ -31,7 +31,7 @@ use tokio::{
 
 pub use book::Latest;
 pub use http::{MAX_BODY, ServeError, router, serve};
-pub use keys::{KeyError, add_logs, init};
+pub use keys::{KeyError, add_logs, init, init_ed25519};
 pub use rate::Rate;
 pub use store::{Advance, Store, StoreError};
 

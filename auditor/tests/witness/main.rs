@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
+mod process;
 mod protocol;
 mod state;
 mod subtree;
