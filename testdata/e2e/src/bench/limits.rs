@@ -12,7 +12,12 @@ use std::{
 
 use anyhow::{Context, Result};
 use axum::{Router, body::Bytes, extract::State, routing};
-use glassbloom_spec::hash::Hash;
+use glassbloom_spec::{
+    checkpoint::TreeHead,
+    hash::Hash,
+    id::{TreeSize, UnixSeconds},
+    note::NoteSigner,
+};
 use tokio::net::TcpListener;
 
 use super::entries::{ENTRY, Entries};
@@ -28,6 +33,23 @@ pub fn leaf_hashes(time: Duration) -> f64 {
         done += 64;
     }
     f64::from(done) / begin.elapsed().as_secs_f64()
+}
+
+/// ML-DSA-44 cosignatures per second on one core.
+///
+/// # Errors
+/// When the signer refuses.
+pub fn mldsa44_signatures(time: Duration) -> Result<f64> {
+    let signer = NoteSigner::mldsa44("witness.example", [7; 32])?;
+    let (begin, mut done) = (Instant::now(), 0_u32);
+    while begin.elapsed() < time || done == 0 {
+        // Each message is another: how long one takes depends on it.
+        let root = Hash::of(&done.to_be_bytes());
+        let head = TreeHead { origin: "log.example".to_owned(), size: TreeSize::new(1), root };
+        std::hint::black_box(signer.cosign(&head, UnixSeconds::new(1))?);
+        done += 1;
+    }
+    Ok(f64::from(done) / begin.elapsed().as_secs_f64())
 }
 
 /// Appends of `size` bytes per second to a file in `folder`, each synced before the next.

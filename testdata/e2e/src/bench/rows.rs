@@ -18,7 +18,7 @@ use super::{
     load::{Client, Measured, Span, closed, open},
     peer::{self, Batching, Peer},
     report::{Line, median},
-    servers::{LogService, Programs, SEGMENT, Server},
+    servers::{LogService, Programs, SEGMENT, Server, WitnessKeys},
     site::Site,
     witness::{Submitter, prepare},
 };
@@ -242,23 +242,12 @@ impl<'a> Bench<'a> {
     fn witness(&mut self) -> Result<()> {
         let logs = 16_u32;
         let span = self.span();
-        // Several times what is expected, because a witness that is faster must not run out.
-        let each = (40_000.0 / f64::from(logs) * (span.measure + span.warm_up).as_secs_f64()).ceil() as u64;
+        // More than two cores can sign, because a witness must not run out of them.
+        let each = (15_000.0 / f64::from(logs) * (span.measure + span.warm_up).as_secs_f64()).ceil() as u64;
         let prepared = (0..logs)
             .map(|log| prepare(&format!("bench.example/log-{log}"), each))
             .collect::<Result<Vec<_>>>()?;
         let vkeys: Vec<String> = prepared.iter().map(|log| log.vkey.clone()).collect();
-        let [value] = self.repeat(|bench, data| {
-            let server = bench.plan.programs.witness(data, &vkeys)?;
-            let measured = client_runtime()?.block_on(async {
-                let mut submitters = Vec::new();
-                for log in &prepared {
-                    submitters.push(Submitter::open(server.address, log.bodies.clone()).await?);
-                }
-                closed(submitters, bench.span()).await
-            })?;
-            Ok([measured.rate()])
-        })?;
         let [echo] = self.repeat(|bench, data| {
             let server = bench.plan.programs.echo(data)?;
             let site = bare(&server);
@@ -267,12 +256,30 @@ impl<'a> Bench<'a> {
             })?;
             Ok([measured.rate()])
         })?;
-        let others = vec![
-            target(4_500.0),
-            ("limit-bare-http".to_owned(), echo),
-            ("limit-16-a-sync".to_owned(), f64::from(logs) * self.synced_writes(4096)?),
-        ];
-        self.emit("witness-add-checkpoint-16", value, "cosigned/s", others);
+        for (keys, row) in [
+            (WitnessKeys::Ed25519, "witness-add-checkpoint-16"),
+            (WitnessKeys::Both, "witness-add-checkpoint-16-mldsa44"),
+        ] {
+            let [value] = self.repeat(|bench, data| {
+                let server = bench.plan.programs.witness(data, keys, &vkeys)?;
+                let measured = client_runtime()?.block_on(async {
+                    let mut submitters = Vec::new();
+                    for log in &prepared {
+                        submitters.push(Submitter::open(server.address, log.bodies.clone()).await?);
+                    }
+                    closed(submitters, bench.span()).await
+                })?;
+                Ok([measured.rate()])
+            })?;
+            let mut others = vec![target(4_500.0)];
+            if keys == WitnessKeys::Both {
+                let signatures = cores()? * limits::mldsa44_signatures(self.short())?;
+                others.push(("limit-mldsa44-all-cores".to_owned(), signatures));
+            }
+            others.push(("limit-bare-http".to_owned(), echo));
+            others.push(("limit-16-a-sync".to_owned(), f64::from(logs) * self.synced_writes(4096)?));
+            self.emit(row, value, "cosigned/s", others);
+        }
         Ok(())
     }
 
@@ -283,10 +290,9 @@ impl<'a> Bench<'a> {
         for _ in 0..self.plan.repeats {
             rates.push(grown.entries as f64 / self.plan.programs.fsck(&public)?);
         }
-        let cores = std::thread::available_parallelism().context("counting cores")?.get() as f64;
         let others = vec![
             target(1_000_000.0),
-            ("limit-sha256-all-cores".to_owned(), cores * limits::leaf_hashes(self.short())),
+            ("limit-sha256-all-cores".to_owned(), cores()? * limits::leaf_hashes(self.short())),
         ];
         self.emit("fsck", median(rates), "entries/s", others);
         Ok(())
@@ -372,6 +378,10 @@ impl<'a> Bench<'a> {
     fn synced_writes(&self, size: usize) -> Result<f64> {
         limits::synced_writes(&self.plan.data, size, self.short())
     }
+}
+
+fn cores() -> Result<f64> {
+    Ok(std::thread::available_parallelism().context("counting cores")?.get() as f64)
 }
 
 fn target(value: f64) -> Other {

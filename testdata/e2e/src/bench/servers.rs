@@ -72,6 +72,15 @@ pub struct Programs {
     pub folder: PathBuf,
 }
 
+/// With what a witness signs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WitnessKeys {
+    /// Ed25519 and ML-DSA-44, which is what `witness init` makes.
+    Both,
+    /// Ed25519 alone, as most witnesses do.
+    Ed25519,
+}
+
 /// A log service with its witnesses.
 #[derive(Debug)]
 pub struct LogService {
@@ -110,8 +119,10 @@ impl Programs {
         let mut made = Vec::new();
         for number in 1..=witnesses {
             let (folder, address) = (data.join(format!("witness-{number}")), free_address()?);
-            let vkey = self.witness_init(&folder, &format!("witness-{number}.example"))?;
-            init.arg("--witness").arg(format!("{vkey} http://{address}"));
+            let name = format!("witness-{number}.example");
+            for vkey in self.witness_init(&folder, &name, WitnessKeys::Both)?.lines() {
+                init.arg("--witness").arg(format!("{vkey} http://{address}"));
+            }
             made.push((folder, address));
         }
         init.args(["--quorum", &witnesses.to_string()]);
@@ -132,19 +143,23 @@ impl Programs {
         Ok(LogService { server, token: token.trim().to_owned(), _witnesses: witnesses })
     }
 
-    fn witness_init(&self, folder: &Path, name: &str) -> Result<String> {
+    /// Makes a witness and gives its vkeys, one a line.
+    fn witness_init(&self, folder: &Path, name: &str, keys: WitnessKeys) -> Result<String> {
         let mut init = self.command("glassbloom-auditor");
         init.args(["witness", "init", "--name", name, "--data"]).arg(folder);
-        Ok(output(&mut init)?.trim().to_owned())
+        if keys == WitnessKeys::Ed25519 {
+            init.arg("--only-ed25519");
+        }
+        output(&mut init)
     }
 
     /// A witness that follows these logs.
     ///
     /// # Errors
     /// When it does not start.
-    pub fn witness(&self, data: &Path, vkeys: &[String]) -> Result<Server> {
+    pub fn witness(&self, data: &Path, keys: WitnessKeys, vkeys: &[String]) -> Result<Server> {
         let (folder, address) = (data.join("witness"), free_address()?);
-        self.witness_init(&folder, "witness.example")?;
+        self.witness_init(&folder, "witness.example", keys)?;
         let mut serve = self.command("glassbloom-auditor");
         serve.args(["witness", "serve", "--listen", &address.to_string(), "--data"]).arg(&folder);
         vkeys.iter().for_each(|vkey| {

@@ -11,7 +11,7 @@ use glassbloom_e2e::{
 use glassbloom_testdata::skipped;
 
 /// Every number of the table with its unit.
-const NUMBERS: [(&str, &str); 18] = [
+const NUMBERS: [(&str, &str); 19] = [
     ("add-http-1024", "adds/s"),
     ("add-in-process-256", "adds/s"),
     ("add-lonely-p50", "ms"),
@@ -30,6 +30,7 @@ const NUMBERS: [(&str, &str); 18] = [
     ("read-checkpoint-32", "reads/s"),
     ("read-tile-32", "reads/s"),
     ("witness-add-checkpoint-16", "cosigned/s"),
+    ("witness-add-checkpoint-16-mldsa44", "cosigned/s"),
 ];
 
 #[test]
