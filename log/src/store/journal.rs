@@ -82,9 +82,6 @@ impl Journal {
             journal.generation = journal.generation.max(generation);
             journal.keep(name, place);
         }
-        while journal.files.len() < 2 {
-            journal.make(FILE_SIZE)?;
-        }
         Ok(journal)
     }
 
@@ -188,6 +185,16 @@ impl Journal {
     }
 }
 
+impl Drop for Journal {
+    /// A log that does not run needs no files to write to.
+    fn drop(&mut self) {
+        for file in self.files.values().filter(|file| file.needed == 0) {
+            // The next process finds it and uses it.
+            let _ = fs::remove_file(&file.path);
+        }
+    }
+}
+
 /// Everything of the header but the checksum.
 fn header(generation: u64, name: BatchName, batch: &[u8]) -> [u8; HEADER - Hash::LEN] {
     let mut bytes = [0; HEADER - Hash::LEN];
@@ -254,13 +261,18 @@ mod tests {
             assert_eq!(journal.read(name(9)).unwrap().unwrap(), batch(9, 1000));
             assert_eq!(journal.read(name(3)).unwrap().unwrap(), batch(33, 10), "the later one counts");
             assert_eq!(journal.read(name(10)).unwrap(), None);
+            drop(journal);
             journal = Journal::open(folder.path()).unwrap();
         }
         // A journal that was opened anew does not write over what it found.
         journal.append(name(11), &batch(11, 1000)).unwrap();
-        journal = Journal::open(folder.path()).unwrap();
+        drop(journal);
+        let mut journal = Journal::open(folder.path()).unwrap();
         assert_eq!(journal.names().len(), 11);
         assert_eq!(journal.read(name(0)).unwrap().unwrap(), batch(0, 1000));
+        journal.remove(&journal.names()).unwrap();
+        drop(journal);
+        assert_eq!(files(folder.path()), 0, "what nobody needs is gone when the log is closed");
     }
 
     #[test]
@@ -274,6 +286,8 @@ mod tests {
             assert!(files(folder.path()) <= 2 + SPARE_FILES);
         }
         journal.append(name(40), &batch(40, 7)).unwrap();
+        // As after a kill: nothing is tidied up.
+        std::mem::forget(journal);
         let journal = Journal::open(folder.path()).unwrap();
         assert_eq!(journal.read(name(40)).unwrap().unwrap(), batch(40, 7));
         for old in journal.names() {
@@ -314,6 +328,7 @@ mod tests {
         let mut journal = Journal::open(folder.path()).unwrap();
         journal.append(name(1), &batch(1, 300)).unwrap();
         journal.append(name(2), &batch(2, 300)).unwrap();
+        drop(journal);
         let path = folder.path().join(format!("{:010}{SUFFIX}", 0));
         let (first, end) = (HEADER + 300, 2 * (HEADER + 300));
         // Without most of the zeros: this is written a thousand times.
