@@ -95,6 +95,11 @@ impl Metrics {
         self.duplicates.load(Relaxed)
     }
 
+    /// Rounds that ended with a published checkpoint since the start.
+    pub fn publications(&self) -> u64 {
+        self.publications.load(Relaxed)
+    }
+
     /// Bundles that were read again and compared with the signed root since the start.
     pub fn scrubbed(&self) -> u64 {
         self.scrubbed.load(Relaxed)

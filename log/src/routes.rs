@@ -19,6 +19,7 @@ use glassbloom_spec::{
 };
 use serde_json::json;
 use tower_http::{
+    CompressionLevel,
     compression::CompressionLayer,
     cors::{Any, CorsLayer},
 };
@@ -65,8 +66,11 @@ fn log_router(one: Arc<One>) -> Router {
     Router::new()
         .route("/checkpoint", get(checkpoint))
         .route("/tile/{*rest}", get(tile))
-        // Entries are often text; hashes do not compress.
-        .route("/tile/entries/{*rest}", get(bundle).layer(CompressionLayer::new()))
+        // Entries are often text; hashes do not compress. What takes longer saves little more.
+        .route(
+            "/tile/entries/{*rest}",
+            get(bundle).layer(CompressionLayer::new().quality(CompressionLevel::Fastest)),
+        )
         .route("/add", post(add))
         .route("/append", post(append))
         .with_state(one)

@@ -131,6 +131,31 @@ async fn local_and_sqlite() {
     assert_eq!(store.load("b").await.unwrap().unwrap().note, b"1");
 }
 
+#[tokio::test]
+async fn an_index_that_is_no_database_says_what_to_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let index = folder.path().join("index.db");
+    std::fs::write(&index, vec![7; 8192]).unwrap();
+    let error = SqliteLeaves::open(&index).await.err().unwrap().to_string();
+    assert!(error.contains("delete") && error.contains("index.db"), "{error}");
+    std::fs::remove_file(&index).unwrap();
+    SqliteLeaves::open(&index).await.unwrap();
+}
+
+#[tokio::test]
+async fn batches_that_earlier_versions_staged_are_taken_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let (public, staging) = (folder.path().join("public"), folder.path().join("staging"));
+    std::fs::create_dir(&staging).unwrap();
+    std::fs::write(staging.join(batch(3, 5).to_string()), b"of one file").unwrap();
+    for _ in 0..2 {
+        let store = LocalTiles::open(&public, &staging).unwrap();
+        assert_eq!(store.staged().await.unwrap(), [batch(3, 5)]);
+        assert_eq!(store.read_staged(batch(3, 5)).await.unwrap().unwrap(), "of one file");
+        assert!(!staging.join(batch(3, 5).to_string()).exists());
+    }
+}
+
 #[test]
 fn batch_names_are_canonical() {
     let name = batch(7, 12);

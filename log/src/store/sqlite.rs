@@ -163,7 +163,7 @@ impl SqliteLeaves {
             .pragma("cache_size", PAGES_KIB)
             // Or the file keeps the size of the largest batch ever.
             .pragma("journal_size_limit", "4194304");
-        let wrong = |error| damaged(&shown, "open", error);
+        let wrong = |error| damaged(&shown, "open", &error);
         let mut writer = options.connect().await.map_err(wrong)?;
         sqlx::raw_sql(LEAF_SCHEMA).execute(&mut writer).await.map_err(wrong)?;
         let reader = options.connect().await.map_err(wrong)?;
@@ -171,11 +171,11 @@ impl SqliteLeaves {
     }
 
     fn damaged(&self, what: &str, error: sqlx::Error) -> StoreError {
-        damaged(&self.path, what, error)
+        damaged(&self.path, what, &error)
     }
 }
 
-fn damaged(path: &str, what: &str, error: sqlx::Error) -> StoreError {
+fn damaged(path: &str, what: &str, error: &sqlx::Error) -> StoreError {
     let why = format!("{error}; stop the log, delete {path} and start again: it is rebuilt from the tiles");
     StoreError::io(format!("{what} the leaf index {path}"), io::Error::other(why))
 }

@@ -148,6 +148,20 @@ async fn reading_and_writing() {
     let preflight = server.send(Method::OPTIONS, "/receipts/checkpoint", None).await;
     assert_eq!(preflight.status(), StatusCode::OK);
     assert_eq!(header(&preflight, "access-control-allow-methods"), "GET,HEAD");
+    for path in ["/receipts/add", "/receipts/append"] {
+        // A page of another origin may not write, not even with the token.
+        let preflight = server.send(Method::OPTIONS, path, None).await;
+        assert!(!header(&preflight, "access-control-allow-methods").contains("POST"), "{path}");
+    }
+    let head = server.send(Method::HEAD, "/receipts/checkpoint", None).await;
+    assert_eq!((head.status(), header(&head, "content-length")), (StatusCode::OK, note.len().to_string()));
+    assert_eq!(header(&head, "cache-control"), "no-store");
+    assert!(head.bytes().await.unwrap().is_empty());
+    let missing = server.send(Method::HEAD, "/receipts/tile/0/002.p/1", None).await;
+    assert_eq!(
+        (missing.status(), header(&missing, "cache-control")),
+        (StatusCode::NOT_FOUND, "no-store".into())
+    );
     let wrong = server.send(Method::DELETE, "/receipts/checkpoint", None).await;
     assert_eq!(
         (wrong.status(), header(&wrong, "cache-control")),

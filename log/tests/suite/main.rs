@@ -8,6 +8,7 @@ mod http;
 mod index;
 mod memory;
 mod process;
+mod publishing;
 mod scrub;
 mod stores;
 mod support;
