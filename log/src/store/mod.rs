@@ -19,6 +19,8 @@ mod contract;
 #[cfg(test)]
 mod contract_remote;
 #[cfg(test)]
+#[path = "../../tests/suite/support/bucket.rs"]
+#[expect(dead_code, reason = "the tests of the stores and those of whole logs need different faults")]
 mod fake;
 #[cfg(test)]
 #[path = "../../tests/suite/support/servers.rs"]

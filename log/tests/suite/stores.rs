@@ -23,7 +23,9 @@ use object_store::{ObjectStore, ObjectStoreExt};
 use sqlx::{ConnectOptions, Connection, postgres::PgConnectOptions};
 
 use crate::support::{
-    Bench, LIMIT, ORIGIN, entry, published,
+    Bench, LIMIT, ORIGIN,
+    bucket::{FakeStore, Fault},
+    entry, published,
     servers::{BUCKET, Postgres, S3},
     witness::FakeWitness,
 };
@@ -283,6 +285,63 @@ async fn a_restored_head_is_refused_and_a_restored_log_raises_the_alarm() {
         };
         tokio::time::timeout(LIMIT, alarm).await.expect("the alarm is raised");
         assert_eq!(restored.tiles.published().await.unwrap(), published, "nothing new");
+    }
+}
+
+/// One log in a bucket that goes down at its `after`th request from now, and later is there again. Returns whether it
+/// went down before everything was added.
+async fn goes_down(after: usize, carried_out: bool) -> bool {
+    let name = format!("after {after}, carried out: {carried_out}");
+    let store = Arc::new(FakeStore::default());
+    let process = async || {
+        let bucket = Bucket::new(Arc::clone(&store) as Arc<dyn ObjectStore>, PREFIX);
+        let heads = Arc::new(ObjectHeads::open(bucket.clone()).await.unwrap());
+        Bench::on(Arc::new(ObjectTiles::new(&bucket, "registry")), heads)
+    };
+    let bench = process().await;
+    bench.create().await;
+    let log = bench.open().await.unwrap();
+    let mut acknowledged = add(&log, 0..3).await;
+    bench.check_all(&log).await;
+
+    store.fault(Fault::GoesDown { after, carried_out });
+    let mut next = 3;
+    for count in [1, 2, 300, 1, 1] {
+        acknowledged.extend(add(&log, next..next + count).await);
+        next += count;
+    }
+    if log.size().get() == next {
+        // Tiles and checkpoint of what is committed come later, or not at all.
+        tokio::select! {
+            () = published(&log, next.into()) => {}
+            _ = log.stopped() => {}
+        }
+    }
+    let stopped = log.stop().await;
+    let went_down = store.is_down();
+    assert!(stopped.is_ok() || went_down, "{name}: {stopped:?}");
+
+    store.fault(Fault::None);
+    let bench = process().await;
+    let log = bench.open().await.unwrap_or_else(|error| panic!("{name}: {error}"));
+    bench.check_all(&log).await;
+    for (n, index) in &acknowledged {
+        assert_eq!(log.add(entry(*n)).await.unwrap().get(), *index, "{name}: entry {n}");
+    }
+    assert_eq!(add(&log, 0..next).await.len() as u64, next, "{name}");
+    assert_eq!(bench.check_all(&log).await.get(), next, "{name}");
+    log.stop().await.unwrap();
+    went_down
+}
+
+#[tokio::test]
+async fn a_bucket_that_goes_down_at_any_request_loses_nothing_acknowledged() {
+    for carried_out in [false, true] {
+        let mut after = 0;
+        while goes_down(after, carried_out).await {
+            after += 1;
+        }
+        assert!(after > 20, "it went down {after} times");
     }
 }
 

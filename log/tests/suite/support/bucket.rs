@@ -2,7 +2,7 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use futures_util::stream::BoxStream;
+use futures_util::stream::{self, BoxStream};
 use object_store::{
     CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMode,
     PutMultipartOptions, PutOptions, PutPayload, PutResult, Result, memory::InMemory, path::Path,
@@ -25,6 +25,10 @@ pub(crate) enum Fault {
     LacksConditions,
     /// The next put arrives, and its answer does not.
     LosesAnAnswer,
+    /// After so many more requests all fail; the first that does is carried out all the same, or not.
+    GoesDown { after: usize, carried_out: bool },
+    /// All requests fail.
+    Down,
 }
 
 impl FakeStore {
@@ -35,11 +39,30 @@ impl FakeStore {
     fn meets(&self) -> Fault {
         let mut fault = self.fault.lock().unwrap_or_else(PoisonError::into_inner);
         let now = *fault;
-        if now == Fault::LosesAnAnswer {
-            *fault = Fault::None;
-        }
+        *fault = match now {
+            Fault::LosesAnAnswer => Fault::None,
+            Fault::GoesDown { after: 0, .. } => Fault::Down,
+            Fault::GoesDown { after, carried_out } => Fault::GoesDown { after: after - 1, carried_out },
+            other => other,
+        };
         now
     }
+
+    /// Whether requests fail now.
+    pub(crate) fn is_down(&self) -> bool {
+        *self.fault.lock().unwrap_or_else(PoisonError::into_inner) == Fault::Down
+    }
+
+    fn answers(&self) -> Result<()> {
+        match self.meets() {
+            Fault::Down | Fault::GoesDown { after: 0, .. } => Err(timed_out()),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn timed_out() -> Error {
+    Error::Generic { store: "fake", source: "timed out".into() }
 }
 
 impl std::fmt::Display for FakeStore {
@@ -56,12 +79,13 @@ impl ObjectStore for FakeStore {
             Fault::LacksConditions if options.mode != PutMode::Overwrite => {
                 return Err(Error::NotImplemented { operation: "put".into(), implementer: self.to_string() });
             }
+            Fault::Down | Fault::GoesDown { after: 0, carried_out: false } => return Err(timed_out()),
             Fault::IgnoresConditions => options.mode = PutMode::Overwrite,
             _ => {}
         }
         let put = self.inner.put_opts(path, payload, options).await;
         match fault {
-            Fault::LosesAnAnswer => Err(Error::Generic { store: "fake", source: "timed out".into() }),
+            Fault::LosesAnAnswer | Fault::GoesDown { after: 0, .. } => Err(timed_out()),
             _ => put,
         }
     }
@@ -75,15 +99,22 @@ impl ObjectStore for FakeStore {
     }
 
     async fn get_opts(&self, path: &Path, options: GetOptions) -> Result<GetResult> {
+        self.answers()?;
         self.inner.get_opts(path, options).await
     }
 
     fn delete_stream(&self, paths: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
-        self.inner.delete_stream(paths)
+        match self.answers() {
+            Ok(()) => self.inner.delete_stream(paths),
+            Err(error) => Box::pin(stream::once(async { Err(error) })),
+        }
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
-        self.inner.list(prefix)
+        match self.answers() {
+            Ok(()) => self.inner.list(prefix),
+            Err(error) => Box::pin(stream::once(async { Err(error) })),
+        }
     }
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
