@@ -36,7 +36,7 @@ const MAX_OBJECT: usize = FULL_WIDTH as usize * (MAX_ENTRY + 2);
 /// How long an object may take: the largest is 16 MiB.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
-fn unreachable(path: &str, why: impl ToString) -> FsckError {
+fn unreachable(path: &str, why: &impl ToString) -> FsckError {
     FsckError::Unreachable { path: path.to_owned(), why: why.to_string() }
 }
 
@@ -47,30 +47,30 @@ impl Source {
             Self::Folder(folder) => {
                 let file = folder.join(path);
                 let read = tokio::task::spawn_blocking(move || optional(fs::read(file))).await;
-                let read = read.map_err(|error| unreachable(path, error))?;
-                Ok(read.map_err(|error| unreachable(path, error))?.map(Bytes::from))
+                let read = read.map_err(|error| unreachable(path, &error))?;
+                Ok(read.map_err(|error| unreachable(path, &error))?.map(Bytes::from))
             }
             Self::Http(client, base) => {
                 let url = format!("{}/{path}", base.trim_end_matches('/'));
                 let sent = client.get(&url).timeout(TIMEOUT).send().await;
-                let response = sent.map_err(|e| unreachable(path, format!("{url}: {}", describe(&e))))?;
+                let response = sent.map_err(|e| unreachable(path, &format!("{url}: {}", describe(&e))))?;
                 match response.status() {
                     StatusCode::OK => {}
                     StatusCode::NOT_FOUND => return Ok(None),
-                    status => return Err(unreachable(path, format!("{url} answered {status}"))),
+                    status => return Err(unreachable(path, &format!("{url} answered {status}"))),
                 }
-                let body = read_bounded(response, MAX_OBJECT).await.map_err(|e| unreachable(path, e))?;
+                let body = read_bounded(response, MAX_OBJECT).await.map_err(|e| unreachable(path, &e))?;
                 Ok(Some(body.into()))
             }
             Self::Bucket(bucket) => {
-                bucket.get(path, MAX_OBJECT).await.map_err(|error| unreachable(path, error))
+                bucket.get(path, MAX_OBJECT).await.map_err(|error| unreachable(path, &error))
             }
             Self::Store(store) => {
                 let read = match path.parse::<TilePath>() {
                     Ok(path) => store.get(&path).await,
                     Err(_) => store.published().await,
                 };
-                read.map_err(|error: StoreError| unreachable(path, error))
+                read.map_err(|error: StoreError| unreachable(path, &error))
             }
         }
     }
@@ -106,7 +106,7 @@ pub(crate) fn read_tile(
 ) -> Result<Option<(TilePath, Bytes)>, FsckError> {
     for path in versions(path) {
         let name = path.to_string();
-        let read = optional(fs::read(folder.join(&name))).map_err(|error| unreachable(&name, error))?;
+        let read = optional(fs::read(folder.join(&name))).map_err(|error| unreachable(&name, &error))?;
         if let Some(bytes) = read {
             return Ok(Some((path, bytes.into())));
         }

@@ -158,6 +158,6 @@ fn cosign(state: &mut Behaviour, body: &str, forge: bool) -> Response {
     }
     let line = state.signer.cosign(&head, UnixSeconds::new(state.time)).unwrap();
     note.signatures.push(line.clone());
-    state.seen.insert(head.origin.clone(), (known, note));
+    state.seen.insert(head.origin, (known, note));
     format!("{line}\n").into_response()
 }
