@@ -170,8 +170,8 @@ impl SqliteLeaves {
         Ok(Self { reader: Mutex::new(reader), writer: Mutex::new(writer), path: shown })
     }
 
-    fn damaged(&self, what: &str, error: sqlx::Error) -> StoreError {
-        damaged(&self.path, what, &error)
+    fn damaged(&self, what: &str, error: &sqlx::Error) -> StoreError {
+        damaged(&self.path, what, error)
     }
 }
 
@@ -200,12 +200,12 @@ impl LeafStore for SqliteLeaves {
             .bind(origin)
             .fetch_optional(&mut *self.reader.lock().await)
             .await
-            .map_err(|e| self.damaged("read", e))?;
+            .map_err(|e| self.damaged("read", &e))?;
         Ok(TreeSize::new(size.unwrap_or(0).unsigned_abs()))
     }
 
     async fn insert(&self, origin: &str, from: LeafIndex, leaves: &[Hash]) -> Result<(), StoreError> {
-        let wrong = |error| self.damaged("write", error);
+        let wrong = |error| self.damaged("write", &error);
         let mut connection = self.writer.lock().await;
         // Takes the write lock at once: a transaction that starts as a reader could not become a writer later.
         let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await.map_err(wrong)?;
@@ -235,7 +235,7 @@ impl LeafStore for SqliteLeaves {
             .bind(json_keys(leaves))
             .fetch_all(&mut *self.reader.lock().await)
             .await
-            .map_err(|e| self.damaged("read", e))?;
+            .map_err(|e| self.damaged("read", &e))?;
         for row in rows {
             let place = usize::try_from(row.get::<i64, _>(0)).ok().and_then(|n| found.get_mut(n));
             if let Some(place) = place {
