@@ -226,8 +226,11 @@ impl Copy {
         let mut pending = uploads.pending.clone();
         pending.retain(|other| other.head.size != head.size);
         pending.push(Pending { head, signatures });
-        let surplus = pending.len().saturating_sub(KEPT);
-        pending.drain(..surplus);
+        if pending.len() > KEPT {
+            // The one that the copy stands at is never displaced: an upload up to it is answered again.
+            let oldest = pending.iter().position(|other| Some(other.head.size) != self.size());
+            pending.remove(oldest.unwrap_or(0));
+        }
         self.keep(&pending).await?;
         uploads.pending = pending;
         Ok(())

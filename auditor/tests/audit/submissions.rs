@@ -192,6 +192,25 @@ async fn a_log_uploads_itself_in_steps() {
 }
 
 #[tokio::test]
+async fn only_some_pending_checkpoints_are_remembered() {
+    let log = Uploader::new(300);
+    let mirror = Running::start().await;
+    assert_eq!(mirror.pend(log.checkpoint(0, 10)).await.0, 200);
+    assert_eq!(mirror.send(log.upload(0, 10)).await.0, 200);
+    for size in 10..40 {
+        assert_eq!(mirror.pend(log.checkpoint(size, size + 1)).await.0, 200);
+    }
+    // The one the copy stands at, the oldest that is kept beside it, and one that is forgotten.
+    assert_eq!(mirror.send(log.upload(10, 10)).await.0, 200);
+    assert_eq!(mirror.send(log.upload(10, 25)).await, (409, "40\n10\n\n".to_owned()));
+    let mirror = mirror.restart().await;
+    assert_eq!(mirror.send(log.upload(10, 26)).await.0, 200);
+    mirror.assert_complete(&log.entries[..26]);
+    assert_eq!(mirror.send(log.upload(10, 10)).await, (409, "40\n26\n\n".to_owned()));
+    mirror.stop().await;
+}
+
+#[tokio::test]
 async fn an_upload_in_parts_and_over_several_checkpoints() {
     let log = Uploader::new(1000);
     let mirror = Running::start().await;
