@@ -1,13 +1,14 @@
 //! What each request is answered with. `[c2sp.org/tlog-witness]`
 
 use ed25519_dalek::Signer;
-use glassbloom_auditor::witness;
+use glassbloom_auditor::witness::{self, Rate};
 use glassbloom_service::http_client;
 use glassbloom_spec::{
     checkpoint::TreeHead,
     hash::Hash,
     id::UnixSeconds,
-    note::{NoteSigner, SignatureLine},
+    note::{NoteSigner, SignatureLine, VerifierKey},
+    witness::AddCheckpoint,
 };
 
 use crate::support::*;
@@ -121,6 +122,24 @@ async fn rejects_extensions() {
     let note = glassbloom_spec::note::SignedNote { text, signatures: vec![line] }.encode();
     assert_eq!(running.status(request(0, &[], &note)).await, 400);
     assert_eq!(running.published(ORIGIN).await, None);
+    running.stop().await;
+}
+
+/// What another implementation's log with an ML-DSA key sends.
+#[tokio::test]
+async fn a_request_made_by_others() {
+    let Some(folder) = glassbloom_testdata::shared_vectors().map(|shared| shared.join("tlog/mldsa")) else {
+        return glassbloom_testdata::skipped("no vectors by others beside the checkout");
+    };
+    let body = std::fs::read(folder.join("add-checkpoint.body")).unwrap();
+    let log: VerifierKey = std::fs::read_to_string(folder.join("log.vkey")).unwrap().trim().parse().unwrap();
+    let (data, vkeys) = init();
+    let running = Running::start_at(data.path(), vec![log], Rate::default()).await;
+    let (status, _, lines) = running.post(body.clone()).await;
+    assert_eq!(status, 200, "{lines}");
+    let request = AddCheckpoint::parse(&body).unwrap();
+    time_of(&vkeys, &request.head, &lines);
+    assert_eq!(running.post(body).await.2, format!("{}\n", request.head.size));
     running.stop().await;
 }
 
