@@ -59,7 +59,7 @@ pub async fn serve(
     }
     tracing::info!("listening on http://{}", listener.local_addr()?);
     let (witness, mut writer) = Witness::start(signers, store.clone(), config.rate, clock).await?;
-    let witness = Arc::new(witness);
+    let witness = Arc::new(witness.keeping_evidence(config.data));
     let halted = Shutdown::new();
     let stopping = {
         let halted = halted.clone();

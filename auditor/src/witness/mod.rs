@@ -6,6 +6,7 @@
 //! is on disk before the cosignature leaves. Only signature lines that were verified are kept or served.
 
 mod book;
+mod evidence;
 mod http;
 pub(crate) mod keys;
 mod rate;
@@ -95,6 +96,8 @@ pub struct Witness {
     clock: Arc<dyn Clock>,
     jobs: mpsc::Sender<Job>,
     stop: Shutdown,
+    /// Where what a log signed against itself is kept.
+    evidence: Option<PathBuf>,
 }
 
 /// The task that writes. It ends when the witness is stopped or a write failed.
@@ -129,7 +132,13 @@ impl Witness {
         let (jobs, queue) = mpsc::channel(QUEUE);
         let stop = Shutdown::new();
         let writer = tokio::spawn(writer::run(store.clone(), queue, stop.clone()));
-        Ok((Self { signers, store, book, rate, clock, jobs, stop }, writer))
+        Ok((Self { signers, store, book, rate, clock, jobs, stop, evidence: None }, writer))
+    }
+
+    /// Keeps two checkpoints of one size and different roots, both signed by the log, below this folder.
+    #[must_use]
+    pub fn keeping_evidence(self, folder: PathBuf) -> Self {
+        Self { evidence: Some(folder), ..self }
     }
 
     /// Tells the writer to end with what has arrived.
@@ -163,7 +172,15 @@ impl Witness {
         if old != latest.size {
             return Err(Refusal::Conflict(latest.size));
         }
-        check_proof(&head, &proof, latest)?;
+        if let Err(refusal) = check_proof(&head, &proof, latest) {
+            if head.size == latest.size
+                && let Some(folder) = &self.evidence
+                && let Some(first) = self.store.note(&head.origin).await?
+            {
+                evidence::keep(folder, first, head, signatures).await;
+            }
+            return Err(refusal);
+        }
         Ok(Checked { log, head, signatures, old: latest })
     }
 

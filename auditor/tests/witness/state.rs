@@ -241,3 +241,39 @@ async fn a_failed_write_cosigns_nothing_and_stops_the_witness() {
     let (witness, _) = below_http(&data).await;
     witness.add_checkpoint(&growth(3, 4)).await.unwrap();
 }
+
+#[tokio::test]
+async fn what_a_log_signs_against_itself_is_kept() {
+    let (data, vkeys) = init();
+    let running = Running::start(data.path()).await;
+    assert_eq!(running.status(growth(0, 5)).await, 200);
+    let files = || match std::fs::read_dir(data.path().join("evidence")) {
+        Ok(files) => files.map(|file| file.unwrap().path()).collect(),
+        Err(_) => Vec::new(),
+    };
+    // A proof that does not hold shows nothing against the log, nor does what it did not sign.
+    assert_eq!(running.status(request(5, &[], &note(&head(7)))).await, 422);
+    let fork = |n| TreeHead { root: root(n), ..head(5) };
+    let stranger = NoteSigner::ed25519_log(ORIGIN, [2; 32]).unwrap().sign_checkpoint(&fork(4)).unwrap();
+    assert_eq!(running.status(request(5, &[], &signed(&fork(4), vec![stranger]))).await, 403);
+    assert_eq!(files(), Vec::<std::path::PathBuf>::new());
+
+    for _ in 0..2 {
+        assert_eq!(running.status(request(5, &[], &note(&fork(4)))).await, 422);
+    }
+    let [file] = &files()[..] else { panic!("one file") };
+    let file: serde_json::Value = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
+    for (side, head) in [("first_seen", head(5)), ("then_served", fork(4))] {
+        let kept = SignedNote::parse(file[side].as_str().unwrap().as_bytes()).unwrap();
+        assert_eq!(kept.text, head.to_string());
+        log_key().vkey().verify(&head, &kept.signatures[0]).unwrap();
+        assert_eq!(kept.signatures.iter().any(|line| vkeys[0].claims(line)), side == "first_seen");
+    }
+    // A log cannot fill the disk.
+    for n in 6..40 {
+        assert_eq!(running.status(request(5, &[], &note(&fork(n)))).await, 422);
+    }
+    assert_eq!(files().len(), 16);
+    assert_eq!(running.status(growth(5, 7)).await, 200);
+    running.stop().await;
+}
