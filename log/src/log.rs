@@ -236,6 +236,7 @@ impl Log {
             metrics: Arc::clone(&metrics),
             next: None,
             pause: options.scrub,
+            rested: true,
             tiles: Arc::clone(&tiles),
         };
         let mut janitor = Janitor {

@@ -31,9 +31,13 @@ pub(crate) struct Scrub {
     pub(crate) next: Option<u64>,
     /// Between two bundles.
     pub(crate) pause: Duration,
+    /// Whether the next bundle waits for the usual pause only: not when a new round begins.
+    pub(crate) rested: bool,
     pub(crate) tiles: Arc<dyn TileStore>,
 }
 
+/// Pauses after the last bundle: a small log need not be read all the time.
+const REST: u32 = 100;
 /// A read may fail for reasons that pass; a bundle that cannot be read so often is lost.
 const ATTEMPTS: u32 = 5;
 
@@ -46,9 +50,11 @@ struct Finding {
 impl Scrub {
     /// Waits, then checks one bundle with its hashes up to the root; `false` when the log stops.
     pub(crate) async fn step(&mut self, stop: &Shutdown) -> bool {
-        if stop.unless_requested(tokio::time::sleep(self.pause)).await.is_none() {
+        let pause = self.pause * if self.rested { 1 } else { REST };
+        if stop.unless_requested(tokio::time::sleep(pause)).await.is_none() {
             return false;
         }
+        self.rested = true;
         let head = self.applied.borrow().clone();
         let bundles = head.size.get().div_ceil(u64::from(FULL_WIDTH));
         if bundles == 0 || self.alarm.is_raised() {
@@ -77,6 +83,7 @@ impl Scrub {
         self.failures = 0;
         self.metrics.bundle_scrubbed();
         self.next = Some(next + 1);
+        self.rested = next + 1 < bundles;
         true
     }
 }

@@ -156,8 +156,8 @@ impl Inner {
         for (temporary, target) in renames {
             fs::rename(temporary, target)?;
         }
-        let open: Vec<File> = folders.iter().map(File::open).collect::<Result<_, _>>()?;
-        sync_all(&open)?;
+        // One after another: the first commits the renames in all of them, the others find little to do.
+        folders.iter().try_for_each(|folder| File::open(folder)?.sync_all())?;
         known.extend(folders);
         Ok(Put::Done)
     }
@@ -165,16 +165,20 @@ impl Inner {
 
 /// Syncs files at the same time: a file system commits for all who wait at once.
 fn sync_all(files: &[File]) -> io::Result<()> {
-    let Some((last, others)) = files.split_last() else { return Ok(()) };
-    for files in others.chunks(PARALLEL) {
+    for files in files.chunks(PARALLEL) {
+        let Some((first, others)) = files.split_first() else { continue };
         thread::scope(|scope| {
-            let syncs: Vec<_> = files.iter().map(|file| scope.spawn(|| file.sync_all())).collect();
-            syncs.into_iter().try_for_each(|sync| {
-                sync.join().unwrap_or_else(|_| Err(io::Error::other("a thread that synced a file panicked")))
+            let syncs: Vec<_> = others.iter().map(|file| scope.spawn(|| file.sync_all())).collect();
+            let first = first.sync_all();
+            syncs.into_iter().fold(first, |done, sync| {
+                let synced = sync.join();
+                done.and(
+                    synced.unwrap_or_else(|_| Err(io::Error::other("a thread that synced a file panicked"))),
+                )
             })
         })?;
     }
-    last.sync_all()
+    Ok(())
 }
 
 fn parent(path: &Path) -> PathBuf {
