@@ -13,6 +13,7 @@ use glassbloom_spec::{
     policy::{OpenError, Policy},
     promise::PromiseError,
     proof::{TlogProof, TlogProofError},
+    receipt::is_receipts,
     statement::Statement,
 };
 use tokio::{sync::Mutex, time::Instant};
@@ -95,17 +96,30 @@ impl Appender {
         match appended {
             Append::Proven(appended) => {
                 let proof = TlogProof::parse(appended.proof.as_bytes()).map_err(TlogProofError::from)?;
-                proof.open_from(&self.policy, &self.origin, statement.bytes())?;
+                let logged = proof.open(&self.policy, statement.bytes())?;
+                self.accept(&logged.checkpoint().origin)?;
                 Ok((proof.index, Appended::Proof(appended.proof.into_bytes())))
             }
             Append::Promised(entry) => {
-                let promised = self.policy.open_promise(Some(&self.origin), entry.promise.as_bytes())?;
+                let promised = self.policy.open_promise(None, entry.promise.as_bytes())?;
+                self.accept(&promised.promise().origin)?;
                 if !promised.is_about(statement.bytes()) || promised.promise().index != entry.index {
                     return Err(LogError::PromisedAnother);
                 }
                 Ok((entry.index, Appended::Promise(entry.promise.into_bytes())))
             }
         }
+    }
+}
+
+impl Appender {
+    /// A receipts log that has ended sends its writers on to the next one of the policy; any other log is the one asked.
+    fn accept(&self, origin: &str) -> Result<(), LogError> {
+        let next = is_receipts(&self.origin) && is_receipts(origin);
+        if origin == self.origin || next {
+            return Ok(());
+        }
+        Err(TlogProofError::from(OpenError::UnknownLog { origin: origin.to_owned() }).into())
     }
 }
 

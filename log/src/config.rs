@@ -4,13 +4,14 @@
 //! DATA/log.toml                 this configuration
 //! DATA/policy                   whom to believe; witnesses and quorum of what is published
 //! DATA/token                    bearer token of writers, readable by the owner alone
-//! DATA/keys/LOG.ed25519|mldsa44 secret keys, readable by the owner alone
+//! DATA/keys/LOG.ed25519|mldsa44 secret keys, one per line, readable by the owner alone
 //! DATA/state/LOG.db             the head: never restore it from a backup
 //! DATA/state/LOG.index.db       where each entry was first logged; rebuilt from the tiles when lost
 //! DATA/state/LOG/               staged batches and the lock
 //! DATA/state/LOG/evidence/      proofs that LOG's key signed another tree: nothing is published until they are moved
 //! DATA/public/LOG/              what the world may read; any static file server can serve it
 //! ```
+//! Outside `public`, the slash in the name of a log such as `receipts/2027` is a hyphen.
 
 use std::{
     fs,
@@ -21,13 +22,17 @@ use std::{
 };
 
 use anyhow::{Context, bail};
-use glassbloom_spec::{hash::Hash, policy::Policy};
+use glassbloom_spec::{hash::Hash, id::UnixMillis, policy::Policy};
 use serde::{Deserialize, Serialize};
 
-use crate::{Endpoint, LogKeys, Options, places::Places};
+use crate::{
+    Endpoint, LogKeys, Options,
+    declared::{self, flat},
+    keyfile,
+    places::Places,
+};
 
-/// The logs that one service runs: the last part of the origin, and the path they are served under.
-pub const LOGS: [&str; 2] = ["registry", "receipts"];
+pub use crate::declared::{Date, LOGS, LogFile};
 
 /// `log.toml`, as it is written.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -63,6 +68,17 @@ pub struct ConfigFile {
     /// absent for SQLite in `DATA/state`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub head: Option<String>,
+    /// The logs, when they are others than `registry` and `receipts` without an end; `split` writes them.
+    #[serde(default = "default_logs", rename = "log", skip_serializing_if = "are_default_logs")]
+    pub logs: Vec<LogFile>,
+}
+
+fn default_logs() -> Vec<LogFile> {
+    declared::default_logs()
+}
+
+fn are_default_logs(logs: &[LogFile]) -> bool {
+    declared::are_default(logs)
 }
 
 fn default_listen() -> SocketAddr {
@@ -107,6 +123,7 @@ impl ConfigFile {
             max_waiting_mib: default_max_waiting(),
             tiles: None,
             head: None,
+            logs: declared::default_logs(),
         }
     }
 
@@ -114,7 +131,9 @@ impl ConfigFile {
     pub fn read(path: &Path) -> anyhow::Result<Self> {
         let text = fs::read_to_string(path)
             .with_context(|| format!("cannot read {}; run `glassbloom-log init` first", path.display()))?;
-        toml::from_str(&text).with_context(|| path.display().to_string())
+        let file: Self = toml::from_str(&text).with_context(|| path.display().to_string())?;
+        declared::check(&file.name, &file.logs).with_context(|| path.display().to_string())?;
+        Ok(file)
     }
 }
 
@@ -138,8 +157,22 @@ pub struct Config {
     pub policy: Arc<Policy>,
     /// Writers must send the token with this SHA-256.
     pub token: Hash,
-    /// Keys of each log, in the order of [`LOGS`].
-    pub keys: Vec<LogKeys>,
+    /// The logs, in the order in which they are declared.
+    pub logs: Vec<LogConfig>,
+}
+
+/// One log, its keys read.
+pub struct LogConfig {
+    /// The origin after the service's name, and the path it is served under.
+    pub path: String,
+    /// Its signing keys.
+    pub keys: LogKeys,
+    /// When it becomes read-only.
+    pub closes: Option<UnixMillis>,
+    /// The path of the log that goes on afterwards.
+    pub successor: Option<String>,
+    /// The path of the log that it goes on from.
+    pub predecessor: Option<String>,
 }
 
 /// Paths below the data folder.
@@ -172,9 +205,14 @@ impl Layout {
         self.0.join("keys")
     }
 
-    /// The two secret keys of a log, Ed25519 first.
+    /// The files of secret keys of a log, Ed25519 first.
     pub fn log_keys(&self, log: &str) -> [PathBuf; 2] {
-        ["ed25519", "mldsa44"].map(|kind| self.keys().join(format!("{log}.{kind}")))
+        ["ed25519", "mldsa44"].map(|kind| self.keys().join(format!("{}.{kind}", flat(log))))
+    }
+
+    /// The file of keys that are about to come into force.
+    pub fn next_keys(&self, log: &str) -> PathBuf {
+        self.keys().join(format!("{}.next", flat(log)))
     }
 
     /// The folder of head databases and staged batches.
@@ -184,17 +222,22 @@ impl Layout {
 
     /// The head database of a log.
     pub fn database(&self, log: &str) -> PathBuf {
-        self.state().join(format!("{log}.db"))
+        self.state().join(format!("{}.db", flat(log)))
     }
 
     /// The leaf index of a log; it may be deleted while the log is stopped, and is then rebuilt.
     pub fn index(&self, log: &str) -> PathBuf {
-        self.state().join(format!("{log}.index.db"))
+        self.state().join(format!("{}.index.db", flat(log)))
     }
 
     /// The staged batches and the lock of a log.
     pub fn staging(&self, log: &str) -> PathBuf {
-        self.state().join(log)
+        self.state().join(flat(log))
+    }
+
+    /// The file that is there while an import into the log is under way.
+    pub fn importing(&self, log: &str) -> PathBuf {
+        self.staging(log).join("importing")
     }
 
     /// Where proofs lie that the key of a log signed a tree that the log does not have.
@@ -220,15 +263,21 @@ impl Config {
         let file = ConfigFile::read(file.unwrap_or(&layout.config()))?;
         let policy_text = read(&layout.policy())?;
         let policy = Policy::parse(&policy_text).with_context(|| layout.policy().display().to_string())?;
-        let keys =
-            LOGS.map(|log| read_keys(&layout, &file.name, log)).into_iter().collect::<Result<Vec<_>, _>>()?;
-        for key in keys.iter().flat_map(LogKeys::vkeys) {
-            if !policy.log(key.name()).is_some_and(|log| log.keys.contains(key)) {
-                bail!(
-                    "{} does not name the key {key}: nothing could be published",
-                    layout.policy().display()
-                );
+        let mut logs = Vec::new();
+        for log in &file.logs {
+            let keys = keyfile::read(&layout, &file.name, &log.path)?;
+            let known = policy.log(keys.origin()).map(|log| log.keys.as_slice()).unwrap_or_default();
+            if let Some(key) = keys.vkeys().find(|key| !known.contains(key)) {
+                let policy = layout.policy();
+                bail!("{} does not name the key {key}: nothing could be published", policy.display());
             }
+            logs.push(LogConfig {
+                path: log.path.clone(),
+                keys,
+                closes: log.closes.map(|date| UnixMillis::new(date.0.get() * 1000)),
+                successor: log.successor.clone(),
+                predecessor: declared::predecessor(&file.logs, &log.path).map(|log| log.path.clone()),
+            });
         }
         let token = read(&layout.token())?;
         if file.refresh_seconds == 0 || file.witness_timeout_millis == 0 {
@@ -249,7 +298,7 @@ impl Config {
             policy: Arc::new(policy),
             policy_text,
             token: Hash::of(token.trim().as_bytes()),
-            keys,
+            logs,
             layout,
         })
     }
@@ -276,21 +325,6 @@ pub fn endpoints(policy: &Policy) -> Vec<Endpoint> {
 pub(crate) fn read(path: &Path) -> anyhow::Result<String> {
     fs::read_to_string(path)
         .with_context(|| format!("cannot read {}; run `glassbloom-log init` first", path.display()))
-}
-
-pub(crate) fn read_keys(layout: &Layout, name: &str, log: &str) -> anyhow::Result<LogKeys> {
-    let [ed25519, mldsa44] = layout.log_keys(log);
-    let keys = LogKeys::from_private(&read(&ed25519)?, &read(&mldsa44)?)
-        .with_context(|| format!("{} or {}", ed25519.display(), mldsa44.display()))?;
-    let origin = format!("{name}/{log}");
-    if let Some(other) = keys.vkeys().iter().find(|key| key.name() != origin) {
-        bail!(
-            "{} holds keys of {}, not of {origin}; the name of a log never changes",
-            ed25519.display(),
-            other.name()
-        );
-    }
-    Ok(keys)
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use glassbloom_spec::{
     tile::{MAX_ENTRY, TileError, TilePath},
 };
 
-use crate::store::StoreError;
+use crate::{life::Successor, store::StoreError};
 
 /// Why a log refused or failed.
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +28,17 @@ pub enum Error {
         origin: String,
         /// Where the proof is.
         folder: String,
+    },
+    /// The log has ended.
+    #[error(
+        "{origin} is closed and takes no more entries{}",
+        successor.as_ref().map(|next| format!("; {} goes on", next.origin)).unwrap_or_default()
+    )]
+    Closed {
+        /// The log's origin.
+        origin: String,
+        /// The log that goes on.
+        successor: Option<Successor>,
     },
     /// What the store holds does not hash to the signed head.
     #[error(
@@ -92,6 +103,14 @@ pub enum Error {
         /// The tile.
         path: TilePath,
     },
+    /// The log goes on from another one, which has not ended.
+    #[error("{origin} begins when {predecessor} has ended; send the entry there")]
+    NotBegun {
+        /// The log's origin.
+        origin: String,
+        /// The log that comes before.
+        predecessor: String,
+    },
     /// More entries wait than the log keeps in memory.
     #[error("too many entries are waiting; send this one again in a second")]
     Overloaded,
@@ -111,6 +130,7 @@ impl Error {
     pub const fn status(&self) -> (StatusCode, &'static str) {
         match self {
             Self::Alarm { .. } => (StatusCode::SERVICE_UNAVAILABLE, "log-alarm"),
+            Self::Closed { .. } => (StatusCode::GONE, "log-closed"),
             Self::Corrupt { .. } => (StatusCode::INTERNAL_SERVER_ERROR, "log-corrupt"),
             Self::EntryEmpty => (StatusCode::BAD_REQUEST, "entry-empty"),
             Self::EntryTooLong { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "entry-too-long"),
@@ -119,6 +139,7 @@ impl Error {
             Self::HeadWentBack { .. } => (StatusCode::INTERNAL_SERVER_ERROR, "head-went-back"),
             Self::Late { .. } => (StatusCode::SERVICE_UNAVAILABLE, "log-late"),
             Self::MissingTile { .. } => (StatusCode::INTERNAL_SERVER_ERROR, "tile-missing"),
+            Self::NotBegun { .. } => (StatusCode::SERVICE_UNAVAILABLE, "log-not-begun"),
             Self::Overloaded => (StatusCode::SERVICE_UNAVAILABLE, "log-overloaded"),
             Self::Proof(_) => (StatusCode::INTERNAL_SERVER_ERROR, "proof-failed"),
             Self::Store(_) => (StatusCode::INTERNAL_SERVER_ERROR, "store-failed"),
@@ -130,6 +151,12 @@ impl Error {
 impl From<Error> for Problem {
     fn from(error: Error) -> Self {
         let (status, code) = error.status();
-        Self::new(status, code, error.to_string())
+        let problem = Self::new(status, code, error.to_string());
+        match error {
+            Error::Closed { successor: Some(Successor { origin, reference }), .. } => {
+                problem.with("successor", origin).with("successor_url", reference)
+            }
+            _ => problem,
+        }
     }
 }

@@ -13,7 +13,8 @@ use glassbloom_spec::{hash::Hash, note::VerifierKey, policy::Policy};
 
 use crate::{
     Log, LogKeys,
-    config::{ConfigFile, LOGS, Layout, read_keys},
+    config::{ConfigFile, Layout},
+    keyfile,
     places::{HEAD_FROM_VARIABLE, HEAD_VARIABLE, Places, Purpose},
 };
 
@@ -56,8 +57,9 @@ pub async fn init(args: &Init) -> anyhow::Result<Policy> {
     }
     let (config, is_changed) = configure(args, &layout)?;
     let places = Places::of(&config)?;
+    let logs = || config.logs.iter().map(|log| log.path.as_str());
     let mut stores = Vec::new();
-    for log in LOGS {
+    for log in logs() {
         let heads = places.heads(&layout, log, Purpose::Init).await?;
         let mut new = None;
         if heads.load(&format!("{}/{log}", args.name)).await?.is_none() {
@@ -71,8 +73,7 @@ pub async fn init(args: &Init) -> anyhow::Result<Policy> {
     if is_changed {
         durable::write(&layout.config(), toml::to_string(&config)?.as_bytes())?;
     }
-    let keys =
-        LOGS.iter().zip(&stores).map(|(log, (_, new))| make_keys(&layout, &args.name, log, new.is_some()));
+    let keys = logs().zip(&stores).map(|(log, (_, new))| make_keys(&layout, &args.name, log, new.is_some()));
     let keys = keys.collect::<anyhow::Result<Vec<_>>>()?;
     if !exists(&layout.token())? {
         durable::write_secret(&layout.token(), format!("{}\n", Hash::from_bytes(random())).as_bytes())?;
@@ -119,18 +120,15 @@ fn configure(args: &Init, layout: &Layout) -> anyhow::Result<(ConfigFile, bool)>
     Ok((config, is_changed))
 }
 
-fn make_keys(layout: &Layout, name: &str, log: &str, is_new: bool) -> anyhow::Result<LogKeys> {
+pub(crate) fn make_keys(layout: &Layout, name: &str, log: &str, is_new: bool) -> anyhow::Result<LogKeys> {
     let paths = layout.log_keys(log);
     // Only a log without a head may get keys: an existing log with other keys is another log.
     if is_new && !exists(&paths[0])? {
         let keys = LogKeys::from_seeds(&format!("{name}/{log}"), random(), random())
             .with_context(|| format!("{name:?} cannot name a log"))?;
-        // The first file last: it is the one that says that the keys are there.
-        for (path, signer) in paths.iter().zip(keys.signers()).rev() {
-            durable::write_secret(path, format!("{}\n", signer.to_private_string().as_str()).as_bytes())?;
-        }
+        keyfile::write(layout, log, &keys)?;
     }
-    read_keys(layout, name, log)
+    keyfile::read(layout, name, log)
 }
 
 fn write_policy(
@@ -158,7 +156,8 @@ fn write_policy(
         args.witnesses.iter().map(|text| parse_witness(text)).collect::<anyhow::Result<Vec<_>>>()?
     };
     let base = args.url.clone().unwrap_or_else(|| format!("http://{}", config.listen));
-    let mut text = policy_text(keys, base.trim_end_matches('/'), &witnesses, args.quorum)?;
+    let logs = log_lines(keys, base.trim_end_matches('/'), old_policy.as_ref());
+    let mut text = policy_text(&logs, &witnesses, args.quorum)?;
     // What others wrote into it, such as whose statements count, is not ours to drop.
     for line in old.iter().flat_map(|old| old.lines()) {
         if ["coordinator", "release", "accept", "checkpoint-age"]
@@ -182,19 +181,36 @@ fn parse_witness(text: &str) -> anyhow::Result<(VerifierKey, String)> {
     Ok((key.parse().with_context(|| format!("--witness: {key:?}"))?, url.trim_end_matches('/').to_owned()))
 }
 
+/// The lines of the policy that name logs: the keys in force, those that signed once, and logs of others.
+fn log_lines(keys: &[LogKeys], base: &str, old: Option<&Policy>) -> String {
+    let mut text = String::new();
+    let known = |origin: &str| old.and_then(|old| old.log(origin)).map_or(&[][..], |log| &log.keys);
+    for keys in keys {
+        let origin = keys.origin();
+        let path = origin.split_once('/').map_or(origin, |(_, path)| path);
+        let retired = known(origin).iter().filter(|key| !keys.vkeys().any(|ours| ours == *key));
+        for key in keys.vkeys().chain(retired) {
+            text.push_str(&format!("log {key} {base}/{path}\n"));
+        }
+    }
+    for log in old.map_or(&[][..], Policy::logs) {
+        if !keys.iter().any(|ours| ours.origin() == log.origin) {
+            for key in &log.keys {
+                let url = log.url.as_ref().map(|url| format!(" {url}")).unwrap_or_default();
+                text.push_str(&format!("log {key}{url}\n"));
+            }
+        }
+    }
+    text
+}
+
 /// The policy with which these logs publish. Keys at one address are one witness, of which any key will do.
 fn policy_text(
-    keys: &[LogKeys],
-    base: &str,
+    logs: &str,
     witnesses: &[(VerifierKey, String)],
     quorum: Option<usize>,
 ) -> anyhow::Result<String> {
-    let mut text = String::from("# Whom to believe. Format: c2sp.org/tlog-policy\n");
-    for (log, keys) in LOGS.iter().zip(keys) {
-        for key in keys.vkeys() {
-            text.push_str(&format!("log {key} {base}/{log}\n"));
-        }
-    }
+    let mut text = format!("# Whom to believe. Format: c2sp.org/tlog-policy\n{logs}");
     let mut names: Vec<String> = Vec::new();
     let mut urls: Vec<&str> = witnesses.iter().map(|(_, url)| url.as_str()).collect();
     urls.sort_unstable();

@@ -13,32 +13,41 @@ extern crate self as glassbloom_log;
 
 pub mod cli;
 pub mod config;
+pub mod copy;
+mod declared;
 mod edge;
 mod error;
 pub mod fsck;
+pub mod import;
 mod indexer;
 pub mod init;
 mod integrator;
 mod janitor;
+mod keyfile;
 mod keys;
+mod life;
 mod load;
 mod log;
 mod metrics;
 pub mod places;
+mod policyfile;
 mod publisher;
 mod reader;
+pub mod rotation;
 pub mod routes;
 mod scrub;
 mod sequencer;
 mod serve;
 mod source;
+pub mod split;
 mod staging;
 pub mod store;
 mod witness;
 
 pub use crate::{
     error::Error,
-    keys::LogKeys,
+    keys::{KeysError, LogKeys},
+    life::{Life, Successor},
     log::{Log, Options, Parts},
     metrics::Metrics,
     publisher::Published,

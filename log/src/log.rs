@@ -16,6 +16,7 @@ use glassbloom_spec::{
     policy::Policy,
     promise::Promise,
     proof::TlogProof,
+    succession::Succession,
     tile::MAX_ENTRY,
 };
 use tokio::{
@@ -31,12 +32,13 @@ use crate::{
     integrator::Integrator,
     janitor::Janitor,
     keys::LogKeys,
+    life::{Ending, Life, check_beginning, load_end},
     load::{Loaded, load, published_head, reopen},
     metrics::Metrics,
     publisher::{Published, Publisher},
     reader::TileReader,
     scrub::Scrub,
-    sequencer::{Budget, Pending, Sequencer},
+    sequencer::{Budget, Full, Pending, Sequencer},
     store::{HeadStore, LeafStore, StoreError, StoredHead, TileStore},
     witness::{Endpoint, Means, Transport, Witnesses, alarm::Alarm},
 };
@@ -92,6 +94,8 @@ impl Default for Options {
 pub struct Log(Arc<Shared>);
 
 struct Shared {
+    ended: watch::Receiver<Option<Arc<Published>>>,
+    life: Life,
     alarm: Arc<Alarm>,
     budget: Budget,
     clock: Arc<dyn Clock>,
@@ -145,12 +149,29 @@ impl Log {
         options: Options,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, Error> {
+        Self::open_with(parts, witnesses, options, Life::default(), clock).await
+    }
+
+    /// Like [`Log::open`], for a log that goes on from another one, or that will end.
+    ///
+    /// # Errors
+    /// As [`Log::open`]; also when its first entry is not the one that names the end of its predecessor, or it has grown
+    /// after its own end.
+    pub async fn open_with(
+        parts: Parts,
+        witnesses: Vec<Endpoint>,
+        options: Options,
+        life: Life,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, Error> {
         let Parts { keys, policy, tiles, heads, leaves, transport, evidence } = parts;
         let keys = Arc::new(keys);
         let reader = TileReader::new(Arc::clone(&tiles));
         let Loaded { stored, head, edge, frontier, staged, last } =
             load(&keys, &*tiles, &*heads, &reader).await?;
         let origin = head.origin.clone();
+        check_beginning(&life, &head, &reader).await?;
+        let end = load_end(&keys, &*heads, &head).await?;
         catch_up(&origin, &*leaves, &reader, head.size).await?;
 
         let alarm = Alarm::open(&evidence)
@@ -164,8 +185,24 @@ impl Log {
         let (indexed_sender, indexed) = watch::channel(head.size);
         let (applied_sender, applied) = watch::channel(head);
         let scrubbed = applied.clone();
-        let last = last.and_then(|note| reopen(&policy, &origin, note));
+        let budget = Budget::new(options.max_waiting);
+        let mut last = last.and_then(|note| reopen(&policy, &origin, note));
         let published_size = last.as_ref().map_or(TreeSize::new(0), |last| last.head.size);
+        let mut ended = None;
+        if let Some(note) = end {
+            budget.close();
+            let note = Bytes::from(note);
+            if tiles.published().await?.as_ref() != Some(&note) {
+                tiles.publish(note.clone()).await?;
+            }
+            // It stays what it was under the policy of its time, whatever the policy says now.
+            let head = applied.borrow().clone();
+            let as_it_was = || Published { head, note: note.clone(), at: 0.into(), cosigned_at: 0.into() };
+            let end = reopen(&policy, &origin, note.clone()).unwrap_or_else(|| Arc::new(as_it_was()));
+            last = Some(Arc::clone(&end));
+            ended = Some(end);
+        }
+        let (ended_sender, ended) = watch::channel(ended);
         let (published_sender, published) = watch::channel(last);
         let (taken_sender, taken) = watch::channel(published_size);
         let (unstage, to_unstage) = mpsc::unbounded_channel();
@@ -185,7 +222,7 @@ impl Log {
             batches,
             committed,
             frontier,
-            heads,
+            heads: Arc::clone(&heads),
             keys: Arc::clone(&keys),
             known: Known::new(Arc::clone(&leaves), reader.clone(), applied.clone(), indexed),
             metrics: Arc::clone(&metrics),
@@ -208,7 +245,16 @@ impl Log {
         };
         let mut indexer =
             Indexer { applied: applied_leaves, indexed: indexed_sender, leaves, origin: origin.clone() };
+        let ending = Ending {
+            life: life.clone(),
+            clock: Arc::clone(&clock),
+            heads,
+            budget: budget.clone(),
+            committed: committed_size.clone(),
+            ended: ended_sender,
+        };
         let mut publisher = Publisher {
+            ending,
             alarm: Arc::clone(&alarm),
             applied,
             clock: Arc::clone(&clock),
@@ -289,9 +335,10 @@ impl Log {
             Ok(())
         });
         let tasks = Mutex::new(tasks);
-        let budget = Budget::new(options.max_waiting);
         let committed = committed_size;
         let shared = Shared {
+            ended,
+            life,
             alarm,
             budget,
             clock,
@@ -344,12 +391,50 @@ impl Log {
     pub fn is_fresh(&self, limit: Duration) -> bool {
         let now = self.0.clock.now();
         let fresh = self.published().is_some_and(|published| published.age(now) <= limit);
-        !self.0.stop.is_requested() && !self.0.alarm.is_raised() && (fresh || self.size().get() == 0)
+        // The checkpoint of a log that has ended does not age.
+        let fresh = fresh || self.size().get() == 0 || self.0.ended.borrow().is_some();
+        !self.0.stop.is_requested() && !self.0.alarm.is_raised() && fresh
     }
 
     /// Adds an entry and returns its index once it is durably in the log. An entry that is in the log already gets
     /// the index it has.
     pub async fn add(&self, entry: Bytes) -> Result<LeafIndex, Error> {
+        let Life { predecessor, closes, .. } = &self.0.life;
+        if closes.is_some_and(|closes| self.0.clock.now() >= closes) || self.0.budget.is_closed() {
+            return Err(self.closed());
+        }
+        if let (Some(predecessor), 0) = (predecessor, self.size().get()) {
+            let (origin, predecessor) = (self.0.origin.clone(), predecessor.clone());
+            return Err(Error::NotBegun { origin, predecessor });
+        }
+        self.take(entry).await
+    }
+
+    /// Adds the first entry of a log that goes on from another one; `false` when it has one already.
+    ///
+    /// # Errors
+    /// As [`Log::add`].
+    pub async fn begin(&self, first: &Succession) -> Result<bool, Error> {
+        if self.size().get() > 0 {
+            return Ok(false);
+        }
+        self.take(first.encode().into()).await?;
+        Ok(true)
+    }
+
+    /// The final checkpoint, once the log has ended; waits for it. Never returns while the log goes on.
+    pub async fn ended(&self) -> Result<Arc<Published>, Error> {
+        let mut ended = self.0.ended.clone();
+        let last = ended.wait_for(Option::is_some).await.map_err(|_| Error::Halted)?.clone();
+        last.ok_or(Error::Halted)
+    }
+
+    /// Whether the log has ended.
+    pub fn has_ended(&self) -> bool {
+        self.0.ended.borrow().is_some()
+    }
+
+    async fn take(&self, entry: Bytes) -> Result<LeafIndex, Error> {
         if entry.is_empty() {
             return Err(Error::EntryEmpty);
         }
@@ -357,7 +442,10 @@ impl Log {
             return Err(Error::EntryTooLong { length: entry.len() });
         }
         self.alarm()?;
-        let budget = self.0.budget.take(entry.len() + WAITING_OVERHEAD).ok_or(Error::Overloaded)?;
+        let budget = self.0.budget.take(entry.len() + WAITING_OVERHEAD).map_err(|full| match full {
+            Full::Waiting => Error::Overloaded,
+            Full::Closed => self.closed(),
+        })?;
         let (reply, index) = oneshot::channel();
         let pending = Pending { leaf: Leaf::new(entry), budget, reply };
         self.0.queue.try_send(pending).map_err(|error| match error {
@@ -365,6 +453,10 @@ impl Log {
             mpsc::error::TrySendError::Closed(_) => Error::Halted,
         })?;
         index.await.map_err(|_| self.alarm().err().unwrap_or(Error::Halted))
+    }
+
+    fn closed(&self) -> Error {
+        Error::Closed { origin: self.0.origin.clone(), successor: self.0.life.successor.clone() }
     }
 
     fn alarm(&self) -> Result<(), Error> {

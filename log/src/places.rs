@@ -1,6 +1,6 @@
 //! Where the bytes of a service are, as `tiles` and `head` in `log.toml` say it.
 
-use std::sync::Arc;
+use std::{path::PathBuf, sync::Arc};
 
 use anyhow::{Context, bail};
 
@@ -95,6 +95,11 @@ impl Places {
                 Arc::new(ObjectTiles::new(&Bucket::open(url, Retries::Transient)?, log).holding(lock))
             }
         })
+    }
+
+    /// The folder with the tiles of a log; `None` when they are in a bucket.
+    pub fn tile_folder(&self, layout: &Layout, log: &str) -> Option<PathBuf> {
+        matches!(self.tiles, Tiles::Local).then(|| layout.tiles(log).join("tile"))
     }
 
     /// Opens the head of a log.

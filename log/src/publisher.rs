@@ -14,6 +14,7 @@ use tokio::{sync::watch, time::Instant};
 
 use crate::{
     keys::LogKeys,
+    life::Ending,
     metrics::Metrics,
     store::{StoreError, TileStore},
     witness::{Answer, Outcome, Round, Witnesses, alarm::Alarm},
@@ -53,6 +54,7 @@ pub(crate) struct Publisher {
     pub(crate) cosignatures: Vec<SignatureLine>,
     /// Whether some of them came too late for the note that is published.
     pub(crate) late: bool,
+    pub(crate) ending: Ending,
     pub(crate) keys: Arc<LogKeys>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) policy: Arc<Policy>,
@@ -89,6 +91,11 @@ impl Publisher {
         }
         let head = self.applied.borrow_and_update().clone();
         self.taken.send_replace(head.size);
+        let last = self.published.borrow().clone();
+        if self.ending.step(&head, last.as_ref()).await? {
+            // Its checkpoint is named by the log that goes on, so that it is never signed anew.
+            return Ok(self.applied.changed().await.is_ok());
+        }
         if self.is_due(&head) {
             if !self.round(head).await? {
                 self.metrics.not_published();
@@ -120,6 +127,9 @@ impl Publisher {
         let Some(last) = self.published.borrow().clone().filter(|last| last.head == *head) else {
             return true;
         };
+        if self.ending.is_due() {
+            return false;
+        }
         let (now, (tried, instant)) = (self.clock.now(), self.tried);
         // A clock that goes back must not leave the checkpoint unrefreshed until it has caught up.
         let went_back = tried.get() > now.get().saturating_add(millis(self.refresh));

@@ -16,7 +16,10 @@ use std::{
     collections::{HashMap, VecDeque},
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering::Relaxed},
+        atomic::{
+            AtomicUsize,
+            Ordering::{AcqRel, Acquire},
+        },
     },
 };
 
@@ -48,7 +51,13 @@ const MAX_BATCH: usize = 4096;
 
 /// Memory that entries may take while they wait, in bytes.
 #[derive(Clone)]
-pub(crate) struct Budget(Arc<AtomicUsize>);
+pub(crate) struct Budget {
+    /// With [`CLOSED`] when no more is given out.
+    left: Arc<AtomicUsize>,
+    whole: usize,
+}
+
+const CLOSED: usize = 1 << (usize::BITS - 1);
 
 /// A part of it, given back when dropped.
 pub(crate) struct Share {
@@ -56,21 +65,47 @@ pub(crate) struct Share {
     bytes: usize,
 }
 
+/// Why there is no share.
+pub(crate) enum Full {
+    /// None is given out any more.
+    Closed,
+    /// So much is not left.
+    Waiting,
+}
+
 impl Budget {
     pub(crate) fn new(bytes: usize) -> Self {
-        Self(Arc::new(AtomicUsize::new(bytes)))
+        let whole = bytes.min(CLOSED - 1);
+        Self { left: Arc::new(AtomicUsize::new(whole)), whole }
     }
 
-    /// `None` when so much is not left.
-    pub(crate) fn take(&self, bytes: usize) -> Option<Share> {
-        let taken = self.0.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(bytes));
-        taken.ok().map(|_| Share { budget: self.clone(), bytes })
+    pub(crate) fn take(&self, bytes: usize) -> Result<Share, Full> {
+        let take = |left: usize| if left & CLOSED == 0 { left.checked_sub(bytes) } else { None };
+        match self.left.fetch_update(AcqRel, Acquire, take) {
+            Ok(_) => Ok(Share { budget: self.clone(), bytes }),
+            Err(left) if left & CLOSED != 0 => Err(Full::Closed),
+            Err(_) => Err(Full::Waiting),
+        }
+    }
+
+    /// Gives out no more, for good.
+    pub(crate) fn close(&self) {
+        self.left.fetch_or(CLOSED, AcqRel);
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.left.load(Acquire) & CLOSED != 0
+    }
+
+    /// Whether all that was given out has come back.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.left.load(Acquire) & !CLOSED == self.whole
     }
 }
 
 impl Drop for Share {
     fn drop(&mut self) {
-        self.budget.0.fetch_add(self.bytes, Relaxed);
+        self.budget.left.fetch_add(self.bytes, AcqRel);
     }
 }
 

@@ -108,7 +108,7 @@ impl Audit<'_> {
             let Some(registry) = registry else { continue };
             for ((index, bytes), leaf) in (batch.first.get()..).zip(&batch.entries).zip(&batch.hashes) {
                 let index = LeafIndex::new(index);
-                for broken in &judge_receipt(bytes, index, leaf, registry, &mut change).await? {
+                for broken in &self.judge_receipt(source, bytes, index, leaf, registry, &mut change).await? {
                     change.finding(&source.origin, index, leaf, broken).await?;
                 }
             }
@@ -283,28 +283,35 @@ impl Audit<'_> {
         self.problem(source, error);
         None
     }
-}
 
-async fn judge_receipt(
-    bytes: &[u8],
-    index: LeafIndex,
-    leaf: &Hash,
-    registry: &Registry,
-    change: &mut Change,
-) -> Result<Vec<rules::Broken>, AuditError> {
-    let (statement, receipt) = match rules::parse_receipt(bytes) {
-        Ok(parsed) => parsed,
-        Err(broken) => return Ok(vec![broken]),
-    };
-    let first = change.receipt(leaf, index).await?;
-    change.used_key(&statement.key_id(), index, leaf).await?;
-    Ok(rules::check_received(Received { registry, index, statement: &statement, receipt: &receipt }, first))
+    async fn judge_receipt(
+        &self,
+        source: &Source,
+        bytes: &[u8],
+        index: LeafIndex,
+        leaf: &Hash,
+        registry: &Registry,
+        change: &mut Change,
+    ) -> Result<Vec<rules::Broken>, AuditError> {
+        let origin = &source.origin;
+        if let Some(judged) = rules::check_succession(bytes, index, origin, &self.config.policy) {
+            return Ok(judged.err().into_iter().collect());
+        }
+        let (statement, receipt) = match rules::parse_receipt(bytes) {
+            Ok(parsed) => parsed,
+            Err(broken) => return Ok(vec![broken]),
+        };
+        let first = change.receipt(origin, leaf, index).await?;
+        change.used_key(origin, &statement.key_id(), index, leaf).await?;
+        let received = Received { registry, index, statement: &statement, receipt: &receipt };
+        Ok(rules::check_received(received, first))
+    }
 }
 
 /// Receipts that were audited before the revocation came that voids them. Of each key the last one is named.
 async fn late_revocations(origin: &str, registry: &Registry, change: &mut Change) -> Result<(), AuditError> {
     for (_, revocation) in registry.revocations() {
-        if let Some((index, leaf)) = change.last_receipt(&revocation.key).await?
+        if let Some((index, leaf)) = change.last_receipt(origin, &revocation.key).await?
             && let Some(broken) = rules::check_revoked(registry, &revocation.key, index)
         {
             change.finding(origin, index, &leaf, &broken).await?;

@@ -1,9 +1,10 @@
-//! One audit: both logs, from what was remembered to what is served now.
+//! One audit: the registry and every receipts log of the policy, from what was remembered to what is served now.
 
 pub(crate) mod fork;
 mod logs;
 mod report;
 mod state;
+mod succession;
 
 use std::path::PathBuf;
 
@@ -12,6 +13,7 @@ use glassbloom_spec::{
     checkpoint::Checkpoint,
     hash::Hash,
     policy::{OpenError, Policy},
+    receipt::is_receipts,
 };
 
 pub use report::{LogReport, Problem, ProblemKind, Report};
@@ -22,7 +24,7 @@ use crate::{finding::Finding, replay::ReplayError, rules};
 /// What to audit.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Base URL of the log service; the logs are below it at `/registry` and `/receipts`.
+    /// Base URL of the log service; each log is below it at its origin without the name: `/registry`, `/receipts`.
     pub log: String,
     /// Whom to believe.
     pub policy: Policy,
@@ -43,29 +45,52 @@ pub enum AuditError {
     State(#[from] StateError),
 }
 
-/// Audits both logs.
+/// Audits the registry and every receipts log of the policy.
 ///
 /// # Errors
 /// Only for what is wrong on the auditor's side; whatever is wrong with the logs is in the report.
 pub async fn audit(config: &Config, clock: &dyn Clock) -> Result<Report, AuditError> {
-    let registry_origin = origin(&config.policy, "registry")?;
-    let receipts_origin = origin(&config.policy, "receipts")?;
     let base = config.log.trim_end_matches('/');
-    let registry = Source { client: LogClient::new(&format!("{base}/registry")), origin: registry_origin };
-    let receipts = Source { client: LogClient::new(&format!("{base}/receipts")), origin: receipts_origin };
+    let source = |origin: &str| {
+        let path = origin.split_once('/').map_or(origin, |(_, path)| path);
+        Source { client: LogClient::new(&format!("{base}/{path}")), origin: origin.to_owned() }
+    };
+    let origins = || config.policy.logs().iter().map(|log| log.origin.as_str());
+    let registry = origins().find(|origin| origin.rsplit('/').next() == Some("registry"));
+    let registry = source(registry.ok_or(AuditError::NoSuchLog("registry"))?);
+    let receipts: Vec<Source> = origins().filter(|origin| is_receipts(origin)).map(source).collect();
+    if receipts.is_empty() {
+        return Err(AuditError::NoSuchLog("receipts"));
+    }
 
     let state = State::open(&config.state).await?;
-    let mut audit =
-        Audit { config, state: &state, policy_hash: policy_hash(&config.policy), report: Report::default() };
-    // The receipts' checkpoint first: whatever registry its receipts rely on was published before it.
-    let receipts_head = audit.open(&receipts, clock).await?;
+    let mut audit = Audit {
+        config,
+        state: &state,
+        policy_hash: policy_hash(&config.policy),
+        report: Report::default(),
+        aged: Vec::new(),
+    };
+    // The receipts' checkpoints first: whatever registry their receipts rely on was published before them.
+    let mut opened = Vec::new();
+    for receipts in receipts {
+        let head = audit.open(&receipts, clock).await?;
+        opened.push((receipts, head));
+    }
     let registry_head = audit.open(&registry, clock).await?;
+    if opened.len() > 1 {
+        audit.successions(&opened).await;
+    }
+    let aged = std::mem::take(&mut audit.aged);
+    audit.report.problems.extend(aged.into_iter().map(|(_, problem)| problem));
     let copy = match registry_head {
         Some(checkpoint) => audit.registry(&registry, &checkpoint).await?,
         None => None,
     };
-    if let Some(checkpoint) = receipts_head {
-        audit.receipts(&receipts, &checkpoint, copy.as_ref()).await?;
+    for (receipts, checkpoint) in &opened {
+        if let Some(checkpoint) = checkpoint {
+            audit.receipts(receipts, checkpoint, copy.as_ref()).await?;
+        }
     }
     let report = audit.report;
     state.close().await;
@@ -83,6 +108,8 @@ struct Audit<'a> {
     state: &'a State,
     policy_hash: Hash,
     report: Report,
+    /// Checkpoints that are too old, by their log; those of logs that have ended are taken out again.
+    aged: Vec<(String, Problem)>,
 }
 
 impl Audit<'_> {
@@ -117,7 +144,7 @@ impl Audit<'_> {
                 source.origin,
                 self.config.policy.checkpoint_age()
             );
-            self.report.problems.push(Problem { kind: ProblemKind::Stale, detail });
+            self.aged.push((source.origin.clone(), Problem { kind: ProblemKind::Stale, detail }));
         }
         let log = LogReport {
             origin: source.origin.clone(),
@@ -164,12 +191,6 @@ impl Audit<'_> {
         let mut logs = self.report.logs.iter_mut();
         logs.find(|log| log.origin == origin).expect("a log is in the report once its checkpoint is open")
     }
-}
-
-fn origin(policy: &Policy, kind: &'static str) -> Result<String, AuditError> {
-    let mut origins = policy.logs().iter().map(|log| &log.origin);
-    let found = origins.find(|origin| origin.rsplit('/').next() == Some(kind));
-    found.cloned().ok_or(AuditError::NoSuchLog(kind))
 }
 
 fn policy_hash(policy: &Policy) -> Hash {

@@ -32,14 +32,17 @@ CREATE TABLE IF NOT EXISTS registry_entry (
     idx       INTEGER NOT NULL PRIMARY KEY,
     bytes     BLOB    NOT NULL
 ) STRICT;
-CREATE TABLE IF NOT EXISTS receipt (
+CREATE TABLE IF NOT EXISTS logged_receipt (
     leaf      BLOB    NOT NULL PRIMARY KEY, -- leaf hash
+    origin    TEXT    NOT NULL,             -- the receipts log that it was first seen in
     idx       INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS used_key (
-    key       BLOB    NOT NULL PRIMARY KEY, -- key identifier of a receipt's signer
-    idx       INTEGER NOT NULL,             -- its last receipt
-    leaf      BLOB    NOT NULL
+CREATE TABLE IF NOT EXISTS key_use (
+    key       BLOB    NOT NULL,             -- key identifier of a receipt's signer
+    origin    TEXT    NOT NULL,             -- of a receipts log
+    idx       INTEGER NOT NULL,             -- the key's last receipt there
+    leaf      BLOB    NOT NULL,
+    PRIMARY KEY (key, origin)
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS finding (
     origin    TEXT NOT NULL,
@@ -49,6 +52,17 @@ CREATE TABLE IF NOT EXISTS finding (
     detail    TEXT NOT NULL,
     PRIMARY KEY (origin, idx, rule, detail)
 ) STRICT;
+";
+
+/// Earlier versions knew one receipts log. What they remembered of receipts is replayed; what they saw is kept.
+const FORGET_OLD: &str = "
+BEGIN IMMEDIATE;
+DELETE FROM replayed;
+DELETE FROM registry_entry;
+DELETE FROM finding;
+DROP TABLE receipt;
+DROP TABLE used_key;
+COMMIT;
 ";
 
 /// The state could not be read or written.
@@ -92,6 +106,11 @@ impl State {
             .busy_timeout(Duration::from_secs(10));
         let pool = SqlitePoolOptions::new().max_connections(2).connect_with(options).await?;
         sqlx::raw_sql(SCHEMA).execute(&pool).await?;
+        let old = sqlx::query("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'used_key'");
+        if old.fetch_optional(&pool).await?.is_some() {
+            let mut connection = pool.acquire().await?;
+            sqlx::raw_sql(FORGET_OLD).execute(&mut *connection).await?;
+        }
         Ok(Self(pool))
     }
 
@@ -167,8 +186,11 @@ impl Change {
         if is_registry {
             sqlx::query("DELETE FROM registry_entry").execute(&mut *self.0).await?;
         } else {
-            sqlx::query("DELETE FROM receipt").execute(&mut *self.0).await?;
-            sqlx::query("DELETE FROM used_key").execute(&mut *self.0).await?;
+            for delete in
+                ["DELETE FROM logged_receipt WHERE origin = ?", "DELETE FROM key_use WHERE origin = ?"]
+            {
+                sqlx::query(delete).bind(origin).execute(&mut *self.0).await?;
+            }
         }
         Ok(())
     }
@@ -183,38 +205,62 @@ impl Change {
         Ok(())
     }
 
-    /// Notes a receipt; returns the place of an equal one before it.
-    pub async fn receipt(&mut self, leaf: &Hash, index: LeafIndex) -> Result<Option<LeafIndex>, StateError> {
-        let added = sqlx::query("INSERT INTO receipt (leaf, idx) VALUES (?, ?) ON CONFLICT DO NOTHING")
-            .bind(&leaf.as_bytes()[..])
-            .bind(to_integer(index)?)
-            .execute(&mut *self.0)
-            .await?;
+    /// Notes a receipt; returns the place of an equal one before it, with the origin when that is in another log.
+    pub async fn receipt(
+        &mut self,
+        origin: &str,
+        leaf: &Hash,
+        index: LeafIndex,
+    ) -> Result<Option<(LeafIndex, Option<String>)>, StateError> {
+        let added = sqlx::query(
+            "INSERT INTO logged_receipt (leaf, origin, idx) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
+        )
+        .bind(&leaf.as_bytes()[..])
+        .bind(origin)
+        .bind(to_integer(index)?)
+        .execute(&mut *self.0)
+        .await?;
         if added.rows_affected() == 1 {
             return Ok(None);
         }
-        let row = sqlx::query("SELECT idx FROM receipt WHERE leaf = ?")
+        let row = sqlx::query("SELECT idx, origin FROM logged_receipt WHERE leaf = ?")
             .bind(&leaf.as_bytes()[..])
             .fetch_one(&mut *self.0)
             .await?;
-        Ok(Some(from_integer(row.try_get(0)?)?))
+        let first: String = row.try_get(1)?;
+        Ok(Some((from_integer(row.try_get(0)?)?, (first != origin).then_some(first))))
     }
 
-    /// Notes the last receipt of a key.
-    pub async fn used_key(&mut self, key: &KeyId, index: LeafIndex, leaf: &Hash) -> Result<(), StateError> {
-        sqlx::query("INSERT INTO used_key (key, idx, leaf) VALUES (?1, ?2, ?3) ON CONFLICT DO UPDATE SET idx = ?2, leaf = ?3")
-            .bind(&key.0.as_bytes()[..])
-            .bind(to_integer(index)?)
-            .bind(&leaf.as_bytes()[..])
-            .execute(&mut *self.0)
-            .await?;
+    /// Notes the last receipt of a key in a log.
+    pub async fn used_key(
+        &mut self,
+        origin: &str,
+        key: &KeyId,
+        index: LeafIndex,
+        leaf: &Hash,
+    ) -> Result<(), StateError> {
+        sqlx::query(
+            "INSERT INTO key_use (key, origin, idx, leaf) VALUES (?1, ?2, ?3, ?4)
+             ON CONFLICT DO UPDATE SET idx = ?3, leaf = ?4",
+        )
+        .bind(&key.0.as_bytes()[..])
+        .bind(origin)
+        .bind(to_integer(index)?)
+        .bind(&leaf.as_bytes()[..])
+        .execute(&mut *self.0)
+        .await?;
         Ok(())
     }
 
-    /// The last receipt of a key.
-    pub async fn last_receipt(&mut self, key: &KeyId) -> Result<Option<(LeafIndex, Hash)>, StateError> {
-        let row = sqlx::query("SELECT idx, leaf FROM used_key WHERE key = ?")
+    /// The last receipt of a key in a log.
+    pub async fn last_receipt(
+        &mut self,
+        origin: &str,
+        key: &KeyId,
+    ) -> Result<Option<(LeafIndex, Hash)>, StateError> {
+        let row = sqlx::query("SELECT idx, leaf FROM key_use WHERE key = ? AND origin = ?")
             .bind(&key.0.as_bytes()[..])
+            .bind(origin)
             .fetch_optional(&mut *self.0)
             .await?;
         row.map(|row| {

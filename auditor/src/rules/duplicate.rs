@@ -19,3 +19,7 @@ policy, price table or verdict would bring it back into force without anybody si
 pub(super) fn broken(first: LeafIndex) -> Broken {
     (&RULE, format!("the same bytes are at index {first}"))
 }
+
+pub(super) fn broken_elsewhere(first: LeafIndex, origin: &str) -> Broken {
+    (&RULE, format!("the same bytes are at index {first} of {origin}"))
+}

@@ -19,6 +19,7 @@ mod rollback;
 mod root;
 mod signature;
 mod statement;
+mod succession;
 mod verdict;
 
 use glassbloom_spec::{
@@ -27,6 +28,7 @@ use glassbloom_spec::{
     policy::Policy,
     receipt::Receipt,
     statement::{Kind, Statement},
+    succession::Succession,
 };
 
 use crate::replay::{Entry, Fault, Registry};
@@ -47,6 +49,7 @@ pub use rollback::RULE as ROLLBACK;
 pub use root::RULE as ROOT;
 pub use signature::RULE as SIGNATURE;
 pub use statement::RULE as STATEMENT;
+pub use succession::RULE as SUCCESSION;
 pub use verdict::RULE as VERDICT;
 
 /// A rule and the page that explains it.
@@ -70,7 +73,7 @@ impl Rule {
 }
 
 /// Every rule, by name.
-pub const ALL: [&Rule; 17] = [
+pub const ALL: [&Rule; 18] = [
     &BEACON,
     &FORK,
     &ROLLBACK,
@@ -78,6 +81,7 @@ pub const ALL: [&Rule; 17] = [
     &ALTERED_TILE,
     &ROOT,
     &CHECKPOINT,
+    &SUCCESSION,
     &RECEIPT_REFERENCES,
     &RECEIPT_KEY,
     &RECEIPT_REVOKED,
@@ -141,6 +145,17 @@ pub fn check_registered(context: Registered<'_>) -> Vec<Broken> {
     broken
 }
 
+/// Judges an entry that claims to name the end of a log before this one; `None` when it claims no such thing.
+pub fn check_succession(
+    entry: &[u8],
+    index: LeafIndex,
+    origin: &str,
+    policy: &Policy,
+) -> Option<Result<(), Broken>> {
+    let judged = || succession::check(entry, index, origin, policy).map_err(|detail| (&SUCCESSION, detail));
+    Succession::is_claimed(entry).then(judged)
+}
+
 /// Parses an entry of the receipts log, or says which rule it breaks.
 pub fn parse_receipt(bytes: &[u8]) -> Result<(Statement, Receipt), Broken> {
     let statement = Statement::parse(bytes).map_err(|error| (&STATEMENT, error.to_string()))?;
@@ -151,10 +166,14 @@ pub fn parse_receipt(bytes: &[u8]) -> Result<(Statement, Receipt), Broken> {
     Ok((statement, receipt))
 }
 
-/// Applies every rule to a receipt; `first` is the place of an equal entry before it.
-pub fn check_received(context: Received<'_>, first: Option<LeafIndex>) -> Vec<Broken> {
+/// Applies every rule to a receipt; `first` is the place of an equal entry before it, with the log's origin when that is
+/// another receipts log.
+pub fn check_received(context: Received<'_>, first: Option<(LeafIndex, Option<String>)>) -> Vec<Broken> {
     let mut broken = Vec::new();
-    broken.extend(first.map(duplicate::broken));
+    broken.extend(first.map(|(index, origin)| match origin {
+        None => duplicate::broken(index),
+        Some(origin) => duplicate::broken_elsewhere(index, &origin),
+    }));
     let checks: [(&'static Rule, ReceiptCheck); 5] = [
         (&RECEIPT_REFERENCES, receipt_references::check),
         (&RECEIPT_KEY, receipt_key::check),

@@ -7,4 +7,5 @@ mod mirror;
 mod replica;
 mod rules;
 mod submissions;
+mod succession;
 mod support;

@@ -60,7 +60,7 @@ impl FakeLog {
 
     /// Publishes these entries as of a time; files already there that are not replaced stay.
     pub(crate) fn publish(&self, origin: &str, entries: &[Vec<u8>], at: u64) {
-        let folder = origin.rsplit('/').next().unwrap();
+        let folder = origin.split_once('/').unwrap().1;
         let mut served = self.served.lock().unwrap();
         for (path, bytes) in tiles(entries) {
             served.files.insert(format!("/{folder}/{path}"), bytes);

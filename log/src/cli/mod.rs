@@ -1,6 +1,10 @@
 //! The command line of `glassbloom-log`.
 
+mod export;
 mod fsck;
+mod import;
+mod keys;
+mod split;
 mod status;
 mod target;
 
@@ -12,7 +16,7 @@ use glassbloom_service::{ExitCode, SystemClock, on_signals};
 use tokio::net::TcpListener;
 
 use crate::{
-    config::{Config, ConfigFile, LOGS, Layout, read_keys},
+    config::Config,
     init::{Init, init},
     serve,
 };
@@ -33,12 +37,14 @@ enum Command {
     Serve(Serve),
     /// Check every entry and tile of a log; exits 10 when something is wrong.
     Fsck(fsck::Args),
-    /// Print the public keys of the logs.
-    Keys {
-        /// The data folder.
-        #[arg(long, default_value = "data/log")]
-        data: PathBuf,
-    },
+    /// Make a verified copy of a log that any static file server can serve.
+    Export(export::Args),
+    /// Fill a new log with the entries of another one, at the same indices.
+    Import(import::Args),
+    /// Show, add and retire the keys of the logs.
+    Keys(keys::Args),
+    /// Close a log at a date and have another one go on.
+    Split(split::Args),
     /// Show size, rate, keys and witnesses of what is published; exits 20 when it is too old.
     Status(status::Args),
 }
@@ -79,16 +85,10 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::Ok)
         }
         Command::Fsck(args) => fsck::run(&args).await,
-        Command::Keys { data } => {
-            let layout = Layout::new(&data);
-            let name = ConfigFile::read(&layout.config())?.name;
-            for log in LOGS {
-                for key in read_keys(&layout, &name, log)?.vkeys() {
-                    println!("{key}");
-                }
-            }
-            Ok(ExitCode::Ok)
-        }
+        Command::Export(args) => export::run(&args).await,
+        Command::Import(args) => import::run(&args).await,
+        Command::Keys(args) => keys::run(args).await,
+        Command::Split(args) => split::run(args).await,
         Command::Status(args) => status::run(&args).await,
     }
 }

@@ -26,7 +26,7 @@ pub(super) struct Args {
 }
 
 pub(super) async fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let Resolved { policy, logs } = match args.target.resolve().await? {
+    let Resolved { policy, logs, .. } = match args.target.resolve().await? {
         Ok(resolved) => resolved,
         Err(error) => return Ok(report(&error)),
     };

@@ -25,6 +25,8 @@ pub(super) struct Target {
 pub(super) struct Resolved {
     pub(super) policy: Policy,
     pub(super) logs: Vec<(String, Source)>,
+    /// Whether the target is one log, not a service.
+    pub(super) one: bool,
 }
 
 impl Target {
@@ -46,6 +48,39 @@ impl Target {
 
     /// One log, or all of a service. The inner error is one that the source is to blame for.
     pub(super) async fn resolve(&self) -> anyhow::Result<Result<Resolved, FsckError>> {
+        self.resolve_with(None).await
+    }
+
+    /// The same, under this policy if there is one.
+    pub(super) async fn resolve_with(
+        &self,
+        policy: Option<Policy>,
+    ) -> anyhow::Result<Result<Resolved, FsckError>> {
+        let policy = match policy {
+            Some(policy) => policy,
+            None => match self.named_policy().await? {
+                Ok(policy) => policy,
+                Err(error) => return Ok(Err(error)),
+            },
+        };
+        // A target that has a checkpoint is one log, whichever it says it is.
+        let alone = match self.below("")?.get("checkpoint").await {
+            Ok(note) => note.and_then(|note| TreeHead::parse(&SignedNote::parse(&note).ok()?.text).ok()),
+            Err(error) => return Ok(Err(error)),
+        };
+        let one = alone.is_some();
+        let logs = match alone {
+            Some(head) => vec![(head.origin, self.below("")?)],
+            None => policy
+                .logs()
+                .iter()
+                .map(|log| Ok((log.origin.clone(), self.below(path_of(&log.origin))?)))
+                .collect::<anyhow::Result<_>>()?,
+        };
+        Ok(Ok(Resolved { policy, logs, one }))
+    }
+
+    async fn named_policy(&self) -> anyhow::Result<Result<Policy, FsckError>> {
         let http = self.target.contains("://");
         let policy = match (&self.policy, http) {
             (Some(path), _) => read(path)?,
@@ -65,26 +100,12 @@ impl Target {
                 Err(error) => return Ok(Err(error)),
             },
         };
-        let policy = Policy::parse(&policy).context("the policy")?;
-        // A target that has a checkpoint is one log, whichever it says it is.
-        let alone = match self.below("")?.get("checkpoint").await {
-            Ok(note) => note.and_then(|note| TreeHead::parse(&SignedNote::parse(&note).ok()?.text).ok()),
-            Err(error) => return Ok(Err(error)),
-        };
-        let logs = match alone {
-            Some(head) => vec![(head.origin, self.below("")?)],
-            None => policy
-                .logs()
-                .iter()
-                .map(|log| Ok((log.origin.clone(), self.below(path_of(&log.origin))?)))
-                .collect::<anyhow::Result<_>>()?,
-        };
-        Ok(Ok(Resolved { policy, logs }))
+        Ok(Ok(Policy::parse(&policy).context("the policy")?))
     }
 }
 
 /// Where a service serves a log: its origin without the name of the service.
-fn path_of(origin: &str) -> &str {
+pub(super) fn path_of(origin: &str) -> &str {
     origin.split_once('/').map_or(origin, |(_, path)| path)
 }
 

@@ -4,8 +4,8 @@
 //! log, and with a state file a check that was interrupted goes on where it was.
 
 mod bundle;
-mod state;
-mod tree;
+pub(crate) mod state;
+pub(crate) mod tree;
 
 use std::{num::NonZero, path::PathBuf, thread::available_parallelism, time::Duration};
 
@@ -35,6 +35,27 @@ pub enum FsckError {
     /// There is no checkpoint.
     #[error("{0} has no checkpoint: nothing was published there yet")]
     NoCheckpoint(String),
+    /// A log that is to be copied has an object that is not what it must be.
+    #[error("{path}: {why}; nothing was signed or shown; `glassbloom-log fsck` on the source says more")]
+    Damaged {
+        /// The object.
+        path: TilePath,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A log that is to be copied has other entries than it signed.
+    #[error(
+        "the entries hash to root {found}, the checkpoint of size {size} says {signed}; nothing was signed or shown; \
+         `glassbloom-log fsck` on the source says more"
+    )]
+    OtherRoot {
+        /// Size of the tree.
+        size: TreeSize,
+        /// Recomputed root.
+        found: Hash,
+        /// Signed root.
+        signed: Hash,
+    },
     /// The file that says how far an earlier check came cannot be read.
     #[error("{path} is not the state of a check: {why}; name another file with --state")]
     StateMalformed {
@@ -45,9 +66,9 @@ pub enum FsckError {
     },
     /// The file that says how far an earlier check came is not of this log, or this log is not what it was.
     #[error(
-        "{path} does not fit the log: {why}. Run again with --from-genesis, which needs no state: if that finds \
-         nothing, the file was of another log or damaged; if the log itself went back or forked, keep the file, it \
-         is evidence"
+        "{path} does not fit the log: {why}. Begin anew, with `fsck --from-genesis`, `import --restart` or an empty \
+         folder for `export`: if that goes well, the file was of another log or damaged; if the log itself went back \
+         or forked, keep the file, it is evidence"
     )]
     StateWrong {
         /// The file.
@@ -80,7 +101,9 @@ impl FsckError {
             Self::Checkpoint(OpenError::Malformed(_)) => ExitCode::Malformed,
             Self::Checkpoint(OpenError::Quorum { .. }) => ExitCode::Stale,
             Self::StateMalformed { .. } => ExitCode::Malformed,
-            Self::Checkpoint(_) | Self::StateWrong { .. } => ExitCode::Rejected,
+            Self::Checkpoint(_) | Self::Damaged { .. } | Self::OtherRoot { .. } | Self::StateWrong { .. } => {
+                ExitCode::Rejected
+            }
             Self::Unwritable { .. } => ExitCode::Usage,
             Self::NoCheckpoint(_) | Self::Unreachable { .. } => ExitCode::Unreachable,
         }

@@ -37,7 +37,7 @@ struct File {
 const KIND: &str = "glassbloom-log fsck state v1";
 
 /// Writes how far the check has come.
-pub(super) fn save(
+pub(crate) fn save(
     path: &Path,
     head: &TreeHead,
     tree: &Rebuilt,
@@ -57,7 +57,7 @@ pub(super) fn save(
 }
 
 /// Reads how far an earlier check of this log has come, and what it found; `None` when there was none.
-pub(super) async fn load(
+pub(crate) async fn load(
     path: &Path,
     head: &TreeHead,
     source: &Source,

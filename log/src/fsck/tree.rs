@@ -1,5 +1,6 @@
 //! The tree as it follows from the bundles, compared with the tiles above them.
 
+use bytes::Bytes;
 use glassbloom_spec::{
     hash::Hash,
     id::TreeSize,
@@ -15,7 +16,7 @@ pub(super) const LEVELS: usize = 8;
 
 /// The frontier, and the unfinished tile of each level above the leaves: a few hundred hashes, whatever the size.
 #[derive(Clone, Default)]
-pub(super) struct Rebuilt {
+pub(crate) struct Rebuilt {
     frontier: Frontier,
     rows: [Vec<Hash>; LEVELS],
 }
@@ -45,7 +46,7 @@ impl Rebuilt {
         &self.rows
     }
 
-    pub(super) fn size(&self) -> TreeSize {
+    pub(crate) fn size(&self) -> TreeSize {
         self.frontier.size()
     }
 
@@ -63,21 +64,26 @@ impl Rebuilt {
         });
     }
 
-    /// Adds a full bundle and compares the tiles that it completes.
-    pub(super) async fn push(&mut self, root: Hash, source: &Source) -> Result<Vec<Finding>, FsckError> {
+    /// Adds a full bundle and returns the tiles that it completes.
+    pub(crate) fn append_bundle(&mut self, root: Hash) -> Vec<(TilePath, Bytes)> {
         self.append(BUNDLE_LEVEL, root);
-        let mut findings = Vec::new();
+        let mut completed = Vec::new();
         for level in 1..LEVELS {
             if self.rows[level].len() == usize::from(FULL_WIDTH) {
-                findings.extend(self.compare(level, source).await?);
+                completed.push(self.tile(level));
                 self.rows[level].clear();
             }
         }
-        Ok(findings)
+        completed
+    }
+
+    /// Adds a full bundle and compares the tiles that it completes.
+    pub(super) async fn push(&mut self, root: Hash, source: &Source) -> Result<Vec<Finding>, FsckError> {
+        compare(self.append_bundle(root), source).await
     }
 
     /// The root with these leaves at the end, fewer than a bundle.
-    pub(super) fn root_with(&self, leaves: &[Hash]) -> Hash {
+    pub(crate) fn root_with(&self, leaves: &[Hash]) -> Hash {
         let mut frontier = self.frontier.clone();
         for leaf in leaves {
             frontier.append(*leaf);
@@ -85,18 +91,17 @@ impl Rebuilt {
         frontier.root()
     }
 
-    /// Compares the tiles that are not complete.
-    pub(super) async fn finish(&self, source: &Source) -> Result<Vec<Finding>, FsckError> {
-        let mut findings = Vec::new();
-        for level in 1..LEVELS {
-            if !self.rows[level].is_empty() {
-                findings.extend(self.compare(level, source).await?);
-            }
-        }
-        Ok(findings)
+    /// The tiles above the bundles that are not complete.
+    pub(crate) fn unfinished(&self) -> Vec<(TilePath, Bytes)> {
+        (1..LEVELS).filter(|level| !self.rows[*level].is_empty()).map(|level| self.tile(level)).collect()
     }
 
-    async fn compare(&self, level: usize, source: &Source) -> Result<Option<Finding>, FsckError> {
+    /// Compares the tiles that are not complete.
+    pub(super) async fn finish(&self, source: &Source) -> Result<Vec<Finding>, FsckError> {
+        compare(self.unfinished(), source).await
+    }
+
+    fn tile(&self, level: usize) -> (TilePath, Bytes) {
         let rows = &self.rows[level];
         let count = self.frontier.size().get() >> (8 * level);
         let path = TilePath::new(
@@ -104,14 +109,21 @@ impl Rebuilt {
             (count - 1) / u64::from(FULL_WIDTH),
             u16::try_from(rows.len()).expect("at most 256 rows"),
         );
-        let path = path.expect("a tile with rows has a name");
-        let expected: Vec<u8> = rows.iter().flat_map(|row| *row.as_bytes()).collect();
-        Ok(match source.tile(path).await? {
-            None => Some(Finding::Missing { path }),
-            Some((found, bytes)) if bytes.starts_with(&expected) && exact(found, &bytes) => None,
-            Some((path, _)) => Some(Finding::Tile { path }),
-        })
+        let bytes: Vec<u8> = rows.iter().flat_map(|row| *row.as_bytes()).collect();
+        (path.expect("a tile with rows has a name"), bytes.into())
     }
+}
+
+async fn compare(tiles: Vec<(TilePath, Bytes)>, source: &Source) -> Result<Vec<Finding>, FsckError> {
+    let mut findings = Vec::new();
+    for (path, expected) in tiles {
+        match source.tile(path).await? {
+            None => findings.push(Finding::Missing { path }),
+            Some((found, bytes)) if bytes.starts_with(&expected) && exact(found, &bytes) => {}
+            Some((path, _)) => findings.push(Finding::Tile { path }),
+        }
+    }
+    Ok(findings)
 }
 
 fn exact(path: TilePath, bytes: &[u8]) -> bool {

@@ -116,7 +116,7 @@ async fn with_entries(data: &Path, size: TreeSize) {
     let root = TileReader::new(Arc::new(tiles)).root(size).await.unwrap();
     let head = TreeHead { origin: ORIGIN.to_owned(), size, root };
     let config = Config::load(data, None).unwrap();
-    let signature = config.keys[0].signers()[0].sign_checkpoint(&head).unwrap();
+    let signature = config.logs[0].keys.signers()[0].sign_checkpoint(&head).unwrap();
     let note = SignedNote { text: head.to_string(), signatures: vec![signature] }.encode();
     let heads = SqliteHeads::open(&layout.database("registry")).await.unwrap();
     let empty = heads.load(ORIGIN).await.unwrap().unwrap();
@@ -185,7 +185,7 @@ async fn reads_at_open(data: &Path, size: TreeSize) -> usize {
     bench.options.scrub = std::time::Duration::from_secs(3600);
     let mut config = Config::load(data, None).unwrap();
     bench.policy = config.policy;
-    let log = bench.open_with(config.keys.remove(0)).await.unwrap();
+    let log = bench.open_with(config.logs.remove(0).keys).await.unwrap();
     assert_eq!(log.size(), size);
     let reads = tiles.reads.load(SeqCst);
     log.stop().await.unwrap();

@@ -156,7 +156,21 @@ impl LogClient {
 
     /// Appends an entry with the log's write token and waits for the published proof, or for the log's promise when it
     /// is late. An entry that is in the log already gets what belongs to its first index.
+    ///
+    /// A log that has ended names the one that goes on: it is asked once, if it is on the same server.
     pub async fn append(&self, entry: &[u8], token: &str) -> Result<Append, FetchError> {
+        match self.append_here(entry, token).await {
+            Err(FetchError::Refused { url, status: 410, detail }) => {
+                let Some(prefix) = successor(&url, &detail) else {
+                    return Err(FetchError::Refused { url, status: 410, detail });
+                };
+                Self { prefix, ..self.clone() }.append_here(entry, token).await
+            }
+            answer => answer,
+        }
+    }
+
+    async fn append_here(&self, entry: &[u8], token: &str) -> Result<Append, FetchError> {
         let url = format!("{}/append", self.prefix);
         let request = self.http.post(&url).bearer_auth(token).timeout(TIMEOUT).body(entry.to_vec());
         let (status, body) = self.send(url.clone(), request, 1 << 20).await?;
@@ -223,11 +237,23 @@ impl LogClient {
             Err(ReadError::Transport(error)) => return Err(unreachable(root_cause(&error))),
         };
         if !status.is_success() {
-            let detail = String::from_utf8_lossy(&body[..body.len().min(300)]).into_owned();
+            // Where a log has ended, the end of the answer says where to go.
+            let shown = if status == StatusCode::GONE { 4096 } else { 300 };
+            let detail = String::from_utf8_lossy(&body[..body.len().min(shown)]).into_owned();
             return Err(FetchError::Refused { url, status: status.as_u16(), detail });
         }
         Ok((status, body.into()))
     }
+}
+
+/// The prefix of the log that goes on, from what the closed one answered. The token goes to no other server.
+fn successor(url: &str, problem: &str) -> Option<String> {
+    let problem: serde_json::Value = serde_json::from_str(problem).ok()?;
+    let reference = problem.get("successor_url").filter(|_| problem["code"] == "log-closed")?;
+    let here = reqwest::Url::parse(url).ok()?;
+    let next = here.join(reference.as_str()?).ok()?;
+    let plain = next.query().is_none() && next.fragment().is_none() && next.username() == here.username();
+    (plain && next.origin() == here.origin()).then(|| next.as_str().trim_end_matches('/').to_owned())
 }
 
 /// The innermost cause, which says what happened ("Connection refused") without the layers around it.
@@ -237,4 +263,27 @@ pub fn root_cause(error: &dyn std::error::Error) -> String {
         innermost = source;
     }
     innermost.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_goes_to_no_other_server() {
+        let next = |url: &str, reference: &str| {
+            successor(url, &format!(r#"{{"code":"log-closed","successor_url":"{reference}"}}"#))
+        };
+        let (http, deep) = ("http://a.example:1/receipts/append", "https://a.example/x/receipts/2026/append");
+        assert_eq!(next(http, "../receipts/2027").as_deref(), Some("http://a.example:1/receipts/2027"));
+        assert_eq!(next(deep, "../../receipts/2027/").as_deref(), Some("https://a.example/x/receipts/2027"));
+        for elsewhere in
+            ["http://b.example/receipts", "https://a.example:1/r", "//b.example/r", "http://a.example/r"]
+        {
+            assert_eq!(next(http, elsewhere), None, "{elsewhere}");
+        }
+        assert_eq!(next(http, "../receipts?x=1"), None);
+        assert_eq!(successor(http, r#"{"code":"other","successor_url":"../r"}"#), None);
+        assert_eq!(successor(http, "gone"), None);
+    }
 }

@@ -12,7 +12,7 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use glassbloom_log::{
-    Endpoint, Error, HttpTransport, Log, LogKeys, Options, Parts,
+    Endpoint, Error, HttpTransport, Life, Log, LogKeys, Options, Parts,
     fsck::{Source, check},
     store::{HeadStore, LeafStore, MemoryHeads, MemoryLeaves, MemoryTiles, TileStore},
 };
@@ -42,7 +42,7 @@ pub(crate) fn keys() -> LogKeys {
 /// A policy for the test log with these witnesses, of which `quorum` must cosign.
 pub(crate) fn policy(witnesses: &[Endpoint], quorum: usize) -> Arc<Policy> {
     let keys = keys();
-    let mut text: String = keys.vkeys().map(|key| format!("log {key}\n")).concat();
+    let mut text: String = keys.vkeys().map(|key| format!("log {key}\n")).collect();
     let mut names = Vec::new();
     for (n, witness) in witnesses.iter().enumerate() {
         text.push_str(&format!("witness w{n} {} {}\n", witness.keys[0], witness.url));
@@ -91,6 +91,15 @@ impl Bench {
 
     /// Opens a log with other keys than those of [`ORIGIN`].
     pub(crate) async fn open_with(&self, keys: LogKeys) -> Result<Log, Error> {
+        self.open_fully(keys, Life::default()).await
+    }
+
+    /// Opens the log with this beginning and end.
+    pub(crate) async fn open_in(&self, life: Life) -> Result<Log, Error> {
+        self.open_fully(keys(), life).await
+    }
+
+    async fn open_fully(&self, keys: LogKeys, life: Life) -> Result<Log, Error> {
         let parts = Parts {
             keys,
             policy: Arc::clone(&self.policy),
@@ -100,7 +109,7 @@ impl Bench {
             transport: Arc::new(HttpTransport::new()),
             evidence: self.evidence.path().join("evidence"),
         };
-        Log::open(parts, self.witnesses.clone(), self.options, Arc::clone(&self.clock)).await
+        Log::open_with(parts, self.witnesses.clone(), self.options, life, Arc::clone(&self.clock)).await
     }
 
     /// Waits until everything committed is published and verifies the whole tree against it.

@@ -25,8 +25,9 @@ use super::{
 pub async fn open(programs: &Programs, data: &Path) -> Result<Log> {
     programs.init(data)?;
     let mut config = Config::load(data, None)?;
-    let keys = config.keys.drain(..).next().context("a service has logs")?;
-    glassbloom_log::open(&config, SEGMENT, keys, Arc::new(SystemClock)).await
+    let at = config.logs.iter().position(|log| log.path == SEGMENT).context("a service has logs")?;
+    let log = config.logs.remove(at);
+    glassbloom_log::open(&config, log, Arc::new(SystemClock)).await
 }
 
 /// A caller of [`Log::add`].
