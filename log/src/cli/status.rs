@@ -6,8 +6,12 @@ use glassbloom_service::{Clock, ExitCode, SystemClock, http_client, read_bounded
 use glassbloom_spec::{
     checkpoint::{Checkpoint, TreeHead},
     hash::Hash,
+    id::LeafIndex,
+    merkle,
     note::{Algorithm, MAX_NOTE, SignedNote, VerifierKey},
     policy::{Policy, Witness},
+    succession::Succeeded,
+    tile::{TilePath, decode_bundle},
 };
 
 use super::target::{Resolved, Target, report, worse};
@@ -41,12 +45,12 @@ pub(super) async fn run(args: &Args) -> anyhow::Result<ExitCode> {
     for ((origin, source), before) in logs.iter().zip(before) {
         let one = match before {
             Err(error) => report(&error),
-            Ok(before) if args.over == 0 => show(&policy, &before, None, args).await,
+            Ok(before) if args.over == 0 => show(&policy, &before, None, &logs, args).await,
             Ok(before) => match open(&policy, origin, source).await {
                 Err(error) => report(&error),
                 Ok(now) => {
                     let more = now.size().get().saturating_sub(before.size().get());
-                    show(&policy, &now, Some(more as f64 / args.over as f64), args).await
+                    show(&policy, &now, Some(more as f64 / args.over as f64), &logs, args).await
                 }
             },
         };
@@ -61,7 +65,13 @@ async fn open(policy: &Policy, origin: &str, source: &Source) -> Result<Checkpoi
     Ok(policy.open(Some(origin), &note)?)
 }
 
-async fn show(policy: &Policy, checkpoint: &Checkpoint, rate: Option<f64>, args: &Args) -> ExitCode {
+async fn show(
+    policy: &Policy,
+    checkpoint: &Checkpoint,
+    rate: Option<f64>,
+    logs: &[(String, Source)],
+    args: &Args,
+) -> ExitCode {
     let now = SystemClock.now().seconds().get();
     let (origin, size) = (checkpoint.origin(), checkpoint.size());
     let rate = rate.map(|rate| format!(", {rate:.1} entries/s")).unwrap_or_default();
@@ -86,6 +96,10 @@ async fn show(policy: &Policy, checkpoint: &Checkpoint, rate: Option<f64>, args:
     let cosigned_at = checkpoint.cosigned_at().get();
     let age = now.saturating_sub(cosigned_at);
     if cosigned_at > 0 && age > policy.checkpoint_age() {
+        if let Some(next) = next(policy, logs, checkpoint.head()).await {
+            println!("  closed for good; {next} goes on");
+            return ExitCode::Ok;
+        }
         println!(
             "  too old: the quorum cosigned {age} s ago, the policy allows {} s; is the log running, and are its \
              witnesses?",
@@ -94,6 +108,37 @@ async fn show(policy: &Policy, checkpoint: &Checkpoint, rate: Option<f64>, args:
         return ExitCode::Stale;
     }
     ExitCode::Ok
+}
+
+/// The log of the same service whose first entry names this head as the end of its predecessor.
+async fn next(policy: &Policy, logs: &[(String, Source)], end: &TreeHead) -> Option<String> {
+    for (origin, source) in logs.iter().filter(|(origin, _)| *origin != end.origin) {
+        let Ok(checkpoint) = open(policy, origin, source).await else { continue };
+        if let Ok(Some(succeeded)) = succession(policy, &checkpoint, source).await
+            && succeeded.predecessor().head() == end
+        {
+            return Some(origin.clone());
+        }
+    }
+    None
+}
+
+async fn succession(
+    policy: &Policy,
+    checkpoint: &Checkpoint,
+    source: &Source,
+) -> Result<Option<Succeeded>, FsckError> {
+    let (index, size) = (LeafIndex::new(0), checkpoint.size());
+    let (Some(path), Ok(nodes)) = (TilePath::entries(0, size), merkle::inclusion_nodes(index, size)) else {
+        return Ok(None);
+    };
+    let (bundle, nodes) = (source.tile(path).await?, source.nodes(&nodes, size).await?);
+    let logged = bundle.and_then(|(path, bytes)| {
+        let first = decode_bundle(&bytes, path.width())?.first()?.to_vec();
+        let proof = merkle::prove_inclusion(index, size, &nodes).ok()?;
+        checkpoint.includes(first, index, &proof).ok()
+    });
+    Ok(logged.and_then(|logged| policy.open_succession(&logged).ok()))
 }
 
 /// The keys of the log in the policy, and whether each signed this checkpoint.
