@@ -1,5 +1,7 @@
 //! What a log, a witness and a client compute: hashing, tiles, proofs and signatures.
 
+#![expect(clippy::unwrap_used, reason = "a benchmark that cannot prepare its input must stop")]
+
 use std::{collections::BTreeMap, hint::black_box};
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
