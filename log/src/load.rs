@@ -30,6 +30,8 @@ pub(crate) struct Loaded {
     pub(crate) edge: Edge,
     pub(crate) frontier: merkle::Frontier,
     pub(crate) staged: VecDeque<BatchName>,
+    /// Batches beyond the head that lead nowhere, unless another process is about to swap in the head of one.
+    pub(crate) strays: Vec<BatchName>,
     pub(crate) last: Option<Bytes>,
 }
 
@@ -74,11 +76,13 @@ pub(crate) async fn load(
             )));
         }
     }
-    // Tiles of these are complete, or their heads were never swapped in and nobody was told of their entries.
-    let dropped: Vec<BatchName> = staged.into_iter().filter(|name| !replay.contains(name)).collect();
+    // Tiles of the first are complete. Heads of the others were not swapped in, and nobody was told of their entries;
+    // but where no lock keeps processes apart, another one may still do so, until this one has swapped the head.
+    let dropped = staged.into_iter().filter(|name| !replay.contains(name));
+    let (dropped, strays) = dropped.partition::<Vec<_>, _>(|name| name.new <= stored.applied);
     tiles.unstage(&dropped).await?;
     let frontier = read_frontier(reader, head.size).await?;
-    Ok(Loaded { stored, head, edge, frontier, staged: replay.into(), last })
+    Ok(Loaded { stored, head, edge, frontier, staged: replay.into(), strays, last })
 }
 
 /// The staged batches that lead from `applied` to the head, in order, and the root they begin at.

@@ -167,7 +167,7 @@ impl Log {
         let Parts { keys, policy, tiles, heads, leaves, transport, evidence } = parts;
         let keys = Arc::new(keys);
         let reader = TileReader::new(Arc::clone(&tiles));
-        let Loaded { stored, head, edge, frontier, staged, last } =
+        let Loaded { stored, head, edge, frontier, staged, strays, last } =
             load(&keys, &*tiles, &*heads, &reader).await?;
         let origin = head.origin.clone();
         check_beginning(&life, &head, &reader).await?;
@@ -229,6 +229,7 @@ impl Log {
             queue: entries,
             staged,
             stored,
+            strays,
             tiles: Arc::clone(&tiles),
             unstage,
         };

@@ -9,8 +9,9 @@
 //! 4. the integrator writes the tiles; the publisher has them cosigned and publishes;
 //! 5. when a later swap has recorded that the tiles are complete, the staged batch is dropped.
 //!
-//! Any store error stops the log. After a crash at any point `Log::open` finishes from step 4, or drops a batch whose
-//! head was never swapped in and whose entries nobody was told about.
+//! Any store error stops the log. After a crash at any point `Log::open` finishes from step 4. A batch whose head was
+//! never swapped in, and whose entries nobody was told about, is dropped with the next swap: until then it may be that of
+//! another process, where no lock keeps two apart.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -138,6 +139,8 @@ pub(crate) struct Sequencer {
     /// Staged batches, oldest first, that may have to be replayed.
     pub(crate) staged: VecDeque<BatchName>,
     pub(crate) stored: StoredHead,
+    /// Staged batches that lead nowhere once this process has swapped the head.
+    pub(crate) strays: Vec<BatchName>,
     pub(crate) tiles: Arc<dyn TileStore>,
     /// To whoever drops staged batches.
     pub(crate) unstage: mpsc::UnboundedSender<BatchName>,
@@ -190,6 +193,10 @@ impl Sequencer {
 
         // Waits when the integrator is far behind, so that memory stays bounded. It is gone only when the log stops.
         let _ = self.batches.send(Batch { head, leaves, budget }).await;
+        // The same entries make the same batch.
+        for stray in std::mem::take(&mut self.strays).into_iter().filter(|stray| *stray != name) {
+            let _ = self.unstage.send(stray);
+        }
         self.drop_staged(applied);
         Ok(())
     }

@@ -69,7 +69,8 @@ pub(crate) struct Outcome {
 
 /// All witnesses of one log.
 pub(crate) struct Witnesses {
-    rounds: watch::Sender<Option<Arc<Round>>>,
+    // One for each: then they are told in the same order every time, which a simulation can repeat.
+    rounds: Vec<watch::Sender<Option<Arc<Round>>>>,
     outcomes: mpsc::UnboundedReceiver<Outcome>,
     pub(crate) count: usize,
     // Dropped with this, also in the middle of a request.
@@ -91,7 +92,7 @@ pub(crate) struct Means {
 impl Witnesses {
     /// Starts one task per witness; they end when this is dropped.
     pub(crate) fn start(endpoints: Vec<Endpoint>, means: &Means) -> Self {
-        let (rounds, _) = watch::channel(None);
+        let mut rounds = Vec::new();
         let (results, outcomes) = mpsc::unbounded_channel();
         let count = endpoints.len();
         let mut tasks = JoinSet::new();
@@ -104,7 +105,9 @@ impl Witnesses {
                 not_before: Instant::now(),
                 witness,
             };
-            tasks.spawn(client.run(rounds.subscribe(), results.clone()));
+            let (sender, receiver) = watch::channel(None);
+            rounds.push(sender);
+            tasks.spawn(client.run(receiver, results.clone()));
         }
         Self { rounds, outcomes, count, _tasks: tasks }
     }
@@ -112,7 +115,9 @@ impl Witnesses {
     /// Hands a new round to every task.
     pub(crate) fn begin(&mut self, round: Round) -> Arc<Round> {
         let round = Arc::new(round);
-        self.rounds.send_replace(Some(Arc::clone(&round)));
+        for witness in &self.rounds {
+            witness.send_replace(Some(Arc::clone(&round)));
+        }
         round
     }
 
