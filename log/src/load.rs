@@ -60,6 +60,8 @@ pub(crate) async fn load(
     if edge.root() != begin {
         return Err(corrupt(format!("the tiles of size {} are of another tree", edge.size())));
     }
+    // Before anything is built on it: entries of a damaged bundle would be written again into the next ones.
+    check_last_bundle(reader, &TreeHead { size: stored.applied, root: begin, ..head.clone() }).await?;
     for name in &replay {
         let leaves = tiles.read_staged(*name).await?.and_then(|bytes| staging::decode(*name, &bytes));
         let leaves = leaves.ok_or_else(|| corrupt(format!("staged batch {name} cannot be read")))?;

@@ -193,9 +193,11 @@ impl Sequencer {
 
         // Waits when the integrator is far behind, so that memory stays bounded. It is gone only when the log stops.
         let _ = self.batches.send(Batch { head, leaves, budget }).await;
-        // The same entries make the same batch.
-        for stray in std::mem::take(&mut self.strays).into_iter().filter(|stray| *stray != name) {
-            let _ = self.unstage.send(stray);
+        let mut strays = std::mem::take(&mut self.strays);
+        // The same entries make the same batch. Not left to the janitor, because that holds for later ones, too.
+        strays.retain(|stray| *stray != name);
+        if !strays.is_empty() {
+            self.tiles.unstage(&strays).await?;
         }
         self.drop_staged(applied);
         Ok(())

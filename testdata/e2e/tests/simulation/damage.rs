@@ -78,6 +78,7 @@ fn bit_flip(world: &Arc<World>, next: &mut u64) {
         Place::Head => true,
         _ => false,
     };
+    let read_again = matches!(place, Place::Tile(path) if path.is_full() && in_tree(path, size(world)));
     if let Place::Tile(path) = place {
         live(fsck_finds(world, path));
     }
@@ -89,15 +90,22 @@ fn bit_flip(world: &Arc<World>, next: &mut u64) {
                     sim.violation(format!("opened over a flipped bit in {place:?} of {head:?}"));
                 }
                 // What is acknowledged now counts as always.
+                let mut noticed = false;
                 for _ in 0..3 {
                     *next += 1;
                     match timeout(PATIENCE, log.add(entry(*next))).await {
                         Ok(Ok(index)) => world.acknowledge(*next, index.get()),
-                        Ok(Err(Error::Halted)) => {}
+                        Ok(Err(Error::Halted | Error::Alarm { .. })) => noticed = true,
                         other => sim.violation(format!("add over a flipped bit: {other:?}")),
                     }
+                    sleep(Duration::from_secs(1)).await;
                 }
-                sleep(Duration::from_secs(2)).await;
+                // The log reads itself again: it must not go on for long over what is needed and wrong.
+                sleep(Duration::from_secs(5)).await;
+                noticed |= matches!(log.add(entry(*next)).await, Err(Error::Halted | Error::Alarm { .. }));
+                if read_again && !noticed {
+                    sim.violation(format!("a flipped bit in {place:?} is not noticed"));
+                }
                 if let Err(error) = log.stop().await {
                     sim.note(|| format!("stopped: {error}"));
                 }
@@ -106,6 +114,7 @@ fn bit_flip(world: &Arc<World>, next: &mut u64) {
     });
     world.disk.crash();
     // The operator brings the object back from a mirror.
+    world.clear_evidence();
     change(&mut world.disk.contents(), place, |bytes| {
         if *bytes == flipped { original.clone() } else { bytes.clone() }
     });
@@ -159,17 +168,18 @@ fn tile_is_needed(world: &World, path: TilePath) -> bool {
     [TilePath::entries(last / 256, size), TilePath::hashes(0, last / 256, size)].contains(&Some(path))
 }
 
+/// Whether the object is one of a tree of this size.
+fn in_tree(path: TilePath, size: TreeSize) -> bool {
+    match path.level() {
+        TileLevel::Entries => TilePath::entries(path.index(), size) == Some(path),
+        TileLevel::Hashes(_) => tiles_for_size(size).any(|tile| tile == path),
+    }
+}
+
 /// Whoever checks the published tree finds the object, when that tree needs it.
 async fn fsck_finds(world: &World, path: TilePath) {
     let Some(note) = world.disk.contents().checkpoint.clone() else { return };
-    let head = head_of(&note);
-    let last = head.size.get().saturating_sub(1);
-    let bundle = TilePath::entries(last / 256, head.size);
-    let bundles = (0..=last / 256).filter_map(|index| TilePath::entries(index, head.size));
-    let needed = match path.level() {
-        TileLevel::Entries => bundles.chain(bundle).any(|bundle| bundle == path),
-        TileLevel::Hashes(_) => tiles_for_size(head.size).any(|tile| tile == path),
-    };
+    let needed = in_tree(path, head_of(&note).size);
     let source = Source::Store(Arc::new(Stores(Arc::clone(&world.disk))));
     world.disk.at_rest.store(true, SeqCst);
     let checked = check(&source, &world.policy, ORIGIN, |_, _| ()).await;

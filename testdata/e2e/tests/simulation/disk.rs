@@ -128,13 +128,13 @@ impl Disk {
         if self.at_rest.load(SeqCst) {
             return work(&mut self.contents());
         }
-        self.sim.pause().await;
+        self.sim.pause(Some(point)).await;
         let fault = self.sim.fault(point);
         let done = match fault {
             Some(false) => return Err(injected(point)),
             None | Some(true) => work(&mut self.contents()),
         };
-        self.sim.pause().await;
+        self.sim.pause(Some(point)).await;
         match fault {
             None => done,
             Some(_) => Err(injected(point)),
@@ -153,17 +153,18 @@ pub(crate) struct Stores(pub(crate) Arc<Disk>);
 impl TileStore for Stores {
     async fn put(&self, mut objects: Vec<(TilePath, Bytes)>) -> Result<(), StoreError> {
         let disk = &self.0;
-        disk.sim.rng().shuffle(&mut objects);
+        disk.sim.delays(Some(Point::Put)).shuffle(&mut objects);
         if disk.bug == Some(Bug::PutsAllButOne) {
             objects.pop();
         }
         let fault = disk.sim.fault(Point::Put);
         if fault == Some(false) {
             // Some may have been written.
-            objects.truncate(disk.sim.rng().below(objects.len() as u64 + 1) as usize);
+            let some = disk.sim.delays(Some(Point::Put)).below(objects.len() as u64 + 1);
+            objects.truncate(some as usize);
         }
         for (path, bytes) in objects {
-            disk.sim.pause().await;
+            disk.sim.pause(Some(Point::Put)).await;
             let mut contents = disk.contents();
             let found = contents.tiles.entry(path).or_insert_with(|| bytes.clone());
             if *found != bytes {
@@ -171,7 +172,7 @@ impl TileStore for Stores {
             }
             contents.deleted_tiles.remove(&path);
         }
-        disk.sim.pause().await;
+        disk.sim.pause(Some(Point::Put)).await;
         fault.map_or(Ok(()), |_| Err(injected(Point::Put)))
     }
 
@@ -290,7 +291,7 @@ impl LeafStore for Stores {
     async fn find(&self, _: &str, leaves: &[Hash]) -> Result<Vec<Vec<LeafIndex>>, StoreError> {
         let disk = &self.0;
         disk.operation(Point::Find, |contents| {
-            let mut rng = disk.sim.rng();
+            let mut rng = disk.sim.delays(Some(Point::Find));
             let mut places: HashMap<&Hash, BTreeSet<u64>> = HashMap::new();
             let mut count = 0;
             for (from, inserted) in &contents.inserts {

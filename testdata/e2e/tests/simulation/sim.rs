@@ -96,6 +96,9 @@ pub(crate) struct Fault {
 /// One simulated world's randomness, faults and record.
 pub(crate) struct Sim {
     rng: Mutex<Rng>,
+    // How long things take. Apart for each kind of operation: tokio wakes those who wait for one value in an order that
+    // no seed decides, and they then do different things.
+    delays: [Mutex<Rng>; POINTS.len() + 1],
     faults: Mutex<Vec<Fault>>,
     hits: AtomicU64,
     trace: Mutex<Vec<String>>,
@@ -110,6 +113,7 @@ impl Sim {
     pub(crate) fn new(seed: u64) -> Self {
         Self {
             rng: Mutex::new(Rng::new(seed)),
+            delays: std::array::from_fn(|n| Mutex::new(Rng::new(seed ^ ((n as u64 + 1) << 40)))),
             faults: Mutex::default(),
             hits: AtomicU64::new(0),
             trace: Mutex::default(),
@@ -121,10 +125,15 @@ impl Sim {
         lock(&self.rng)
     }
 
+    /// The randomness of one operation; of the network when there is no point.
+    pub(crate) fn delays(&self, point: Option<Point>) -> MutexGuard<'_, Rng> {
+        lock(&self.delays[point.map_or(POINTS.len(), |point| point as usize)])
+    }
+
     /// Takes as long as a disk or a network may, in virtual time: often nothing, sometimes very long.
-    pub(crate) async fn pause(&self) {
+    pub(crate) async fn pause(&self, point: Option<Point>) {
         let millis = {
-            let mut rng = self.rng();
+            let mut rng = self.delays(point);
             match rng.below(100) {
                 0..50 => return,
                 50..65 => 0,

@@ -117,7 +117,7 @@ impl FakeWitness {
             }
             Mood::Rejecting => status(StatusCode::UNPROCESSABLE_ENTITY, ""),
             Mood::Confused => {
-                let any = sim.rng().below(known + 2);
+                let any = sim.delays(None).below(known + 2);
                 status(StatusCode::CONFLICT, &format!("{any}\n"))
             }
             _ => self.check(mood, body).unwrap_or_else(|refusal| refusal),
@@ -158,7 +158,9 @@ impl FakeWitness {
         note.signatures.push(line.clone());
         state.cosigned.insert((head.size.get(), head.root));
         state.seen = Some((head.clone(), note));
-        let other = TreeHead { root: Hash::of(b"another tree"), ..head.clone() };
+        // No honest head of size 0 has another root.
+        let size = head.size.max(1.into());
+        let other = TreeHead { origin: head.origin.clone(), size, root: Hash::of(b"another tree") };
         let line = match mood {
             Mood::Forging => self.signer.cosign(&other, time).unwrap(),
             Mood::Stranger => self.stranger.cosign(&head, time).unwrap(),
@@ -203,10 +205,10 @@ impl Network {
         match mood {
             Mood::Silent => pending().await,
             Mood::Slow => {
-                let millis = 100 + self.sim.rng().below(900);
+                let millis = 100 + self.sim.delays(None).below(900);
                 tokio::time::sleep(Duration::from_millis(millis)).await;
             }
-            _ => self.sim.pause().await,
+            _ => self.sim.pause(None).await,
         }
     }
 }
@@ -221,7 +223,7 @@ impl Transport for Network {
             Some(head) => (self.on_submit)(&self.sim, &head),
             None => self.sim.violation("what goes to a witness is not a request"),
         }
-        self.sim.pause().await;
+        self.sim.pause(None).await;
         let reply = witness.reply(mood, &body, &self.sim);
         let code = reply.status.as_u16();
         self.sim.note(|| format!("  {prefix} ({mood:?}) {code}"));

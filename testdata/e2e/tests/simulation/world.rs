@@ -196,6 +196,12 @@ impl World {
         std::fs::read_dir(&self.evidence).map_or(0, Iterator::count)
     }
 
+    /// What an operator does who has seen to the cause of an alarm.
+    pub(crate) fn clear_evidence(&self) {
+        // There may be none.
+        let _ = std::fs::remove_dir_all(&self.evidence);
+    }
+
     /// Keeps what a caller was told.
     pub(crate) fn acknowledge(&self, n: u64, index: u64) {
         if self.restored.load(SeqCst) {
