@@ -220,7 +220,7 @@ impl World {
 
     /// Whether an error is one that an injected fault explains.
     pub(crate) fn is_injected(error: &Error) -> bool {
-        matches!(error, Error::Store(StoreError::Io { source, .. }) if source.to_string() == "injected fault")
+        matches!(error, Error::Store(StoreError::Io { cause, .. }) if cause.to_string() == "injected fault")
     }
 
     /// The leaves of the tree on the disk, by its bundles.
