@@ -54,5 +54,5 @@ async fn health(State(reporter): State<Reporter>) -> Response {
         return "ok\n".into_response();
     }
     let detail = format!("{}: {}", status.state.name(), status.detail);
-    Problem { status: StatusCode::SERVICE_UNAVAILABLE, code: "not-serving", detail }.into_response()
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "not-serving", detail).into_response()
 }
