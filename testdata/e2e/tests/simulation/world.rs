@@ -75,7 +75,7 @@ pub(crate) struct World {
 
 /// A policy for the log with these witnesses, of which `quorum` must cosign.
 fn policy(witnesses: &[Arc<FakeWitness>], quorum: usize) -> Arc<Policy> {
-    let mut text: String = keys().vkeys().iter().map(|key| format!("log {key}\n")).collect();
+    let mut text: String = keys().vkeys().map(|key| format!("log {key}\n")).collect();
     let mut names = Vec::new();
     for (n, witness) in witnesses.iter().enumerate() {
         text.push_str(&format!("witness w{n} {} {}\n", witness.endpoint.keys[0], witness.endpoint.url));
@@ -98,7 +98,7 @@ impl World {
         let sim = Arc::new(Sim::new(seed));
         // A majority: two quorums share a witness, so that no two trees can both be published.
         let (count, quorum) = *sim.rng().pick(&[(0, 0), (1, 1), (3, 2), (3, 2), (3, 3), (4, 3), (5, 3)]);
-        let log: Vec<_> = keys().vkeys().iter().map(|key| (*key).clone()).collect();
+        let log: Vec<_> = keys().vkeys().cloned().collect();
         let witnesses: Vec<_> = (0..count).map(|n| Arc::new(FakeWitness::new(n, log.clone()))).collect();
         let policy = policy(&witnesses, quorum);
         let history = Arc::new(Mutex::new(History::default()));
