@@ -7,7 +7,7 @@
 //! DATA/keys/LOG.ed25519|mldsa44 secret keys, one per line, readable by the owner alone
 //! DATA/state/LOG.db             the head: never restore it from a backup
 //! DATA/state/LOG.index.db       where each entry was first logged; rebuilt from the tiles when lost
-//! DATA/state/LOG/               staged batches and the lock
+//! DATA/state/LOG/               the journal of staged batches, and the lock
 //! DATA/state/LOG/evidence/      proofs that LOG's key signed another tree: nothing is published until they are moved
 //! DATA/public/LOG/              what the world may read; any static file server can serve it
 //! ```

@@ -109,8 +109,8 @@ impl Publisher {
         tokio::select! {
             biased;
             changed = self.applied.changed() => return Ok(changed.is_ok()),
-            outcome = self.witnesses.next(), if self.witnesses.count > 0 => {
-                if let Some(Outcome { round, answer: Answer::Cosigned(lines), .. }) = outcome
+            Some(outcome) = self.witnesses.next(), if self.witnesses.count > 0 => {
+                if let Outcome { round, answer: Answer::Cosigned(lines), .. } = outcome
                     && self.signed.as_ref().is_some_and(|(head, _)| *head == round.head)
                 {
                     self.keep(lines);
