@@ -1,7 +1,7 @@
 //! Reads tiles back and builds proofs from them, so that nothing grows with the tree.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeMap, HashMap, VecDeque},
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -9,7 +9,7 @@ use bytes::Bytes;
 use glassbloom_spec::{
     hash::Hash,
     id::{LeafIndex, TreeSize},
-    merkle::{self, NodeId},
+    merkle::{self, NodeId, Nodes},
     tile::{TileLevel, TilePath, TileSet},
 };
 
@@ -21,6 +21,9 @@ use crate::{
 /// Hash tiles kept in memory, at 8 KiB each: the right edge and what was read last.
 const CACHED_TILES: usize = 512;
 
+/// Roots of subtrees kept in memory, at about 100 bytes each.
+const CACHED_NODES: usize = 16 * 1024;
+
 /// Reads a log's tiles through a small cache. Clones share it.
 #[derive(Clone)]
 pub struct TileReader {
@@ -31,6 +34,8 @@ pub struct TileReader {
 #[derive(Default)]
 struct Cache {
     tiles: HashMap<TilePath, Bytes>,
+    // Roots of perfect subtrees, which never change: neighbours in the tree share most of their proofs.
+    nodes: HashMap<NodeId, Hash>,
     // Oldest first; tiles are write-once, so no entry is ever replaced.
     order: VecDeque<TilePath>,
 }
@@ -89,8 +94,27 @@ impl TileReader {
 
     /// The inclusion proof of an entry in the tree of this size.
     pub async fn inclusion(&self, index: LeafIndex, size: TreeSize) -> Result<Vec<Hash>, Error> {
-        let tiles = self.tiles(&merkle::inclusion_nodes(index, size)?, size).await?;
-        Ok(merkle::prove_inclusion(index, size, &tiles)?)
+        let mut missing = merkle::inclusion_nodes(index, size)?;
+        let mut nodes = BTreeMap::new();
+        {
+            let cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
+            missing.retain(|id| match cache.nodes.get(id) {
+                Some(hash) => nodes.insert(*id, *hash).is_some(),
+                None => true,
+            });
+        }
+        let tiles = self.tiles(&missing, size).await?;
+        let found = missing.into_iter().filter_map(|id| tiles.node(id).map(|hash| (id, hash)));
+        let found: Vec<(NodeId, Hash)> = found.collect();
+        let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
+        if cache.nodes.len() > CACHED_NODES {
+            cache.nodes.clear();
+        }
+        // Those below are as quickly read from their tile.
+        cache.nodes.extend(found.iter().filter(|(id, _)| id.level >= 3).copied());
+        drop(cache);
+        nodes.extend(found);
+        Ok(merkle::prove_inclusion(index, size, &nodes)?)
     }
 
     /// The proof that the tree of size `new` extends that of size `old`.
