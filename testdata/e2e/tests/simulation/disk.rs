@@ -19,7 +19,10 @@ use glassbloom_spec::{
     tile::TilePath,
 };
 
-use crate::sim::{Point, Sim};
+use crate::{
+    sim::{Point, Sim},
+    world::ORIGIN,
+};
 
 /// Everything that survives.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -251,8 +254,10 @@ impl HeadStore for Stores {
         Ok(())
     }
 
-    async fn load(&self, _: &str) -> Result<Option<StoredHead>, StoreError> {
-        self.0.operation(Point::Load, |contents| Ok(contents.head.clone())).await
+    async fn load(&self, origin: &str) -> Result<Option<StoredHead>, StoreError> {
+        // What a log keeps under another name is for its end, which no simulated log reaches.
+        let head = |contents: &mut Contents| contents.head.clone().filter(|_| origin == ORIGIN);
+        self.0.operation(Point::Load, |contents| Ok(head(contents))).await
     }
 
     async fn swap(&self, origin: &str, old: &StoredHead, new: &StoredHead) -> Result<(), StoreError> {
