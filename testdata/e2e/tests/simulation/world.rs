@@ -142,7 +142,12 @@ impl World {
             may_refuse: AtomicBool::new(false),
         });
         let refresh = Duration::from_secs(1 + sim.rng().below(90));
-        let options = Options { refresh, witness_timeout: Duration::from_millis(500), ..Options::default() };
+        let options = Options {
+            refresh,
+            scrub: Duration::from_millis(20),
+            witness_timeout: Duration::from_millis(500),
+            ..Options::default()
+        };
         sim.note(|| format!("{count} witnesses, quorum {quorum}"));
         Self {
             sim,
