@@ -31,7 +31,8 @@ pub fn tracing_init() {
     // A second call in one process (tests) keeps the first subscriber.
     let _ = tracing_subscriber::registry()
         .with(filter)
-        .with(fmt::layer().with_writer(std::io::stderr))
+        // What cannot be written, because the disk below is full, is no reason to stop; nor to say so to the same disk.
+        .with(fmt::layer().with_writer(std::io::stderr).log_internal_errors(false))
         .try_init();
 }
 

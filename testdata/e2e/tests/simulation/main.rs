@@ -26,7 +26,7 @@ use crate::{disk::Bug, schedule::Outcome};
 /// Schedules that are run at least, however slow the machine.
 const AT_LEAST: u64 = 1000;
 /// As many as fit into this time are run.
-const TIME: Duration = Duration::from_secs(60);
+const TIME: Duration = Duration::from_secs(120);
 /// The most that are run.
 const AT_MOST: u64 = 20_000;
 
