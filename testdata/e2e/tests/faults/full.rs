@@ -5,13 +5,15 @@ use std::{collections::BTreeMap, path::Path, process::Command};
 
 use crate::program::{LIMIT, Process, add, new_log, program, recovers};
 
-/// 16 MiB are taken from the start by the journals of both logs. Runs the rest of the words with `DATA` copied to a disk of 24 MiB, mounted where `DATA` was and copied back at the end.
+/// 16 MiB are taken from the start by the journals of both logs. Runs the rest of the words with `DATA` copied to a disk of
+/// 24 MiB, and copies it back at the end.
 const SMALL_DISK: &str = r#"
 data="$1"; shift
 mkdir "$data.small" && mount -t tmpfs -o size=24m tmpfs "$data.small" && cp -a "$data/." "$data.small/" || exit 99
 words=(); for word in "$@"; do [ "$word" = "$data" ] && word="$data.small"; words+=("$word"); done
 "${words[@]}"; code=$?
-cp -a "$data.small/." "$data/"
+# A write-ahead log that was left from before would be played over the database that is copied back.
+rm -rf "$data/state" && cp -a "$data.small/." "$data/" || exit 99
 exit $code
 "#;
 
