@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context, bail};
+use bytes::Bytes;
 use glassbloom_service::{ExitCode, http_client};
 use glassbloom_spec::{checkpoint::TreeHead, note::SignedNote, policy::Policy};
 
@@ -92,7 +93,7 @@ impl Target {
                 };
                 read(path)?
             }
-            (None, true) => match self.below("")?.get("policy").await {
+            (None, true) => match served_policy(&self.below("")?).await {
                 Ok(Some(text)) => {
                     String::from_utf8(text.to_vec()).context("the policy that the log serves")?
                 }
@@ -102,6 +103,21 @@ impl Target {
         };
         Ok(Ok(Policy::parse(&policy).context("the policy")?))
     }
+}
+
+/// Where the policy of a service may be, seen from one of its logs, whose path has one part or two.
+const ABOVE: [&str; 3] = ["", "../", "../../"];
+
+/// The policy at the address or, as a service has one for all its logs, above it.
+async fn served_policy(source: &Source) -> Result<Option<Bytes>, FsckError> {
+    for up in ABOVE {
+        match source.get(&format!("{up}policy")).await? {
+            // Only addresses of the web have something above them.
+            None if matches!(source, Source::Http(..)) => {}
+            found => return Ok(found),
+        }
+    }
+    Ok(None)
 }
 
 /// Where a service serves a log: its origin without the name of the service.
@@ -120,5 +136,22 @@ pub(super) const fn worse(one: ExitCode, other: ExitCode) -> ExitCode {
     match (one, other) {
         (ExitCode::Ok, other) | (_, other @ ExitCode::Rejected) => other,
         (one, _) => one,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_policy_of_a_service_is_looked_for_above_its_logs() {
+        let at = |base: &str, up: &str| {
+            reqwest::Url::parse(&format!("{base}/{up}policy")).unwrap().path().to_owned()
+        };
+        assert_eq!(
+            ABOVE.map(|up| at("http://log.example/receipts", up)),
+            ["/receipts/policy", "/policy", "/policy"]
+        );
+        assert_eq!(ABOVE.map(|up| at("http://log.example/receipts/2027", up))[2], "/policy");
     }
 }
