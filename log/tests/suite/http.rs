@@ -26,16 +26,8 @@ struct Server {
 }
 
 fn arguments(data: &Path, witnesses: &[&FakeWitness]) -> Init {
-    Init {
-        data: data.to_owned(),
-        name: "test.example".into(),
-        listen: None,
-        url: None,
-        witnesses: witnesses.iter().map(|w| format!("{} {}", w.endpoint.keys[0], w.endpoint.url)).collect(),
-        tiles: None,
-        head: None,
-        quorum: None,
-    }
+    let witnesses = witnesses.iter().map(|w| format!("{} {}", w.endpoint.keys[0], w.endpoint.url)).collect();
+    Init { witnesses, ..crate::support::arguments(data) }
 }
 
 impl Server {

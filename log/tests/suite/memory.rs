@@ -2,9 +2,7 @@
 
 use std::{
     fs,
-    io::{BufRead, BufReader},
     path::Path,
-    process::{Child, Command, Stdio},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering::SeqCst},
@@ -17,7 +15,7 @@ use futures_util::{StreamExt, stream};
 use glassbloom_log::{
     TileReader,
     config::{Config, Layout},
-    init::{Init, init},
+    init::init,
     store::{
         BatchName, HeadStore, LeafStore, LocalTiles, SqliteHeads, SqliteLeaves, StoreError, StoredHead,
         TileStore,
@@ -35,9 +33,11 @@ use glassbloom_spec::{
     tile::{FULL_WIDTH, TileLevel, TilePath, encode_bundle},
 };
 
-use crate::support::Bench;
+use crate::{
+    process::Process,
+    support::{Bench, ORIGIN, arguments},
+};
 
-const ORIGIN: &str = "test.example/registry";
 const SMALL: u64 = 10_000;
 const LARGE: u64 = 10_000_000;
 /// What a serving process may take at most, in KiB: programme, caches and the entries of this test. Ten million leaf
@@ -99,17 +99,7 @@ fn write_tree(public: &Path, size: TreeSize) {
 
 /// A service whose registry has this many entries.
 async fn with_entries(data: &Path, size: TreeSize) {
-    let arguments = Init {
-        data: data.to_owned(),
-        name: "test.example".into(),
-        listen: None,
-        url: None,
-        witnesses: vec![],
-        quorum: None,
-        head: None,
-        tiles: None,
-    };
-    init(&arguments).await.unwrap();
+    init(&arguments(data)).await.unwrap();
     let layout = Layout::new(data);
     write_tree(&layout.tiles("registry"), size);
     let tiles = LocalTiles::open(&layout.tiles("registry"), &layout.staging("registry")).unwrap();
@@ -192,42 +182,11 @@ async fn reads_at_open(data: &Path, size: TreeSize) -> usize {
     reads
 }
 
-/// A serving process, killed when dropped.
-struct Process {
-    child: Child,
-    url: String,
-}
-
-impl Process {
-    fn start(data: &Path) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_glassbloom-log"))
-            .args(["serve", "--listen", "127.0.0.1:0", "--data"])
-            .arg(data)
-            .env("GLASSBLOOM_LOG", "info")
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
-        let url = lines
-            .find_map(|line| line.split_once("listening on ").map(|(_, url)| url.trim().to_owned()))
-            .expect("it says where it listens");
-        std::thread::spawn(move || lines.count());
-        Self { child, url }
-    }
-
-    /// The most memory that was resident at any time, in KiB.
-    fn peak(&self) -> u64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
-        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
-        peak.trim().strip_suffix(" kB").unwrap().parse().unwrap()
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-    }
+/// The most memory of a process that was resident at any time, in KiB.
+fn peak(process: &Process) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{}/status", process.child.id())).unwrap();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    peak.trim().strip_suffix(" kB").unwrap().parse().unwrap()
 }
 
 /// Adds, sends again, proves and reads; returns the peak of memory in KiB.
@@ -259,7 +218,7 @@ async fn used(data: &Path, size: TreeSize) -> u64 {
             assert!(reply.error_for_status().unwrap().bytes().await.unwrap().len() > 2000);
         }
     }
-    process.peak()
+    peak(&process)
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -11,20 +11,7 @@ use glassbloom_log::{
 };
 use glassbloom_spec::note::{NoteSigner, SignedNote};
 
-use crate::support::{Bench, ORIGIN, published};
-
-fn arguments(data: &Path) -> Init {
-    Init {
-        data: data.to_owned(),
-        name: "test.example".to_owned(),
-        listen: None,
-        url: None,
-        witnesses: vec![],
-        tiles: None,
-        head: None,
-        quorum: None,
-    }
-}
+use crate::support::{Bench, ORIGIN, arguments, published};
 
 /// Starts the registry of a data folder as `serve` does, has it publish, and returns who signed.
 async fn publish(data: &Path, entry: &str) -> Vec<[u8; 4]> {

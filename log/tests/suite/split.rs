@@ -6,7 +6,7 @@ use glassbloom_log::{
     Error, Log,
     config::{Config, ConfigFile, Layout},
     fsck::{Source, check},
-    init::{Init, init},
+    init::init,
     serve,
     split::{Split, split},
 };
@@ -14,7 +14,7 @@ use glassbloom_service::{Append, Clock, LogClient, MockClock, Shutdown, http_cli
 use glassbloom_spec::{id::UnixMillis, policy::Policy, proof::TlogProof, succession::Succession};
 use tokio::{net::TcpListener, task::JoinHandle};
 
-use crate::support::LIMIT;
+use crate::support::{LIMIT, arguments};
 
 const BEFORE: u64 = 1_798_761_000_000;
 const AT: &str = "2027-01-01T00:00:00Z";
@@ -23,17 +23,7 @@ const OLD: &str = "test.example/receipts";
 const NEW: &str = "test.example/receipts/2027";
 
 async fn make(data: &Path) {
-    let arguments = Init {
-        data: data.to_owned(),
-        name: "test.example".to_owned(),
-        listen: None,
-        url: None,
-        witnesses: vec![],
-        tiles: None,
-        head: None,
-        quorum: None,
-    };
-    init(&arguments).await.unwrap();
+    init(&arguments(data)).await.unwrap();
 }
 
 fn plan() -> Split {

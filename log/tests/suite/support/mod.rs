@@ -8,12 +8,13 @@ pub(crate) mod folder;
 pub(crate) mod servers;
 pub(crate) mod witness;
 
-use std::{sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use glassbloom_log::{
     Endpoint, Error, HttpTransport, Life, Log, LogKeys, Options, Parts,
     fsck::{Source, check},
+    init::Init,
     store::{HeadStore, LeafStore, MemoryHeads, MemoryLeaves, MemoryTiles, TileStore},
 };
 use glassbloom_service::{Clock, SystemClock};
@@ -132,6 +133,20 @@ pub(crate) async fn published(log: &Log, size: TreeSize) {
         }
     };
     tokio::time::timeout(LIMIT, wait).await.expect("published in time");
+}
+
+/// What makes a service without witnesses in this folder.
+pub(crate) fn arguments(data: &Path) -> Init {
+    Init {
+        data: data.to_owned(),
+        name: "test.example".to_owned(),
+        listen: None,
+        url: None,
+        witnesses: vec![],
+        tiles: None,
+        head: None,
+        quorum: None,
+    }
 }
 
 pub(crate) fn entry(n: u64) -> Bytes {
