@@ -11,7 +11,7 @@ use glassbloom_spec::{
     cbor::Value,
     curve::Signer,
     hash::{Hash, Hasher},
-    leaf::{Coordinator, Model, ModelFile, Payload, PolicyLeaf, Price, PriceTable, Release},
+    leaf::{Coordinator, Model, ModelFile, Payload, Price, PriceTable, Release},
     policy::Policy,
     statement::Statement,
 };
@@ -28,11 +28,7 @@ pub(crate) async fn publish(config: &Config, signer: &dyn Signer, registry: &Reg
     let identity =
         Coordinator { key: signer.public_key(), name: config.name.clone(), build: own_build()?, quote: None };
     registry.ensure(&identity.sign(signer)?).await?;
-    let rules = PolicyLeaf {
-        tiers: config.rules.tiers.clone(),
-        max_lifetime: config.rules.max_lifetime,
-        plaintext_api: config.api.plaintext,
-    };
+    let rules = config.rules.leaf(config.api.plaintext)?;
     let latest = registry.view().latest().clone();
     let rules = put_in_force(registry, signer, &rules, latest.rules).await?;
     let mut models = BTreeMap::new();
@@ -100,12 +96,14 @@ pub(crate) async fn publish_releases(config: &Config, registry: &Registry) -> an
 pub(crate) fn read_release(file: &Path, policy: &Policy) -> anyhow::Result<Statement> {
     let bytes = std::fs::read(file).with_context(|| format!("{} cannot be read", file.display()))?;
     let statement = Statement::parse(&bytes).with_context(|| format!("{}", file.display()))?;
-    Release::of(&statement).with_context(|| format!("{}", file.display()))?;
+    let release = Release::of(&statement).with_context(|| format!("{}", file.display()))?;
     ensure!(
-        policy.releases().iter().any(|key| statement.verify(key).is_ok()),
-        "{} is signed by key {}, and no `release` line of the policy names that key",
+        policy.trusts_release(&statement, &release),
+        "{} is signed by key {} with {} approvals, and {} of the policy's `release` keys must stand behind it",
         file.display(),
-        statement.key_id()
+        statement.key_id(),
+        release.approvals.len(),
+        policy.release_threshold()
     );
     Ok(statement)
 }

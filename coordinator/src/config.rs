@@ -4,7 +4,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
 use glassbloom_service::durable;
-use glassbloom_spec::{curve::SigningKey, leaf::Tier};
+use glassbloom_spec::{
+    curve::{PublicKey, SigningKey},
+    evidence::Anchor,
+    leaf::{PolicyLeaf, Tier},
+};
 use serde::{Deserialize, Serialize};
 
 /// The configuration, `coordinator.toml` in the data folder. Relative paths are relative to the data folder.
@@ -53,11 +57,70 @@ pub struct Rules {
     pub tiers: Vec<String>,
     /// Longest life of an attestation from its beacon, in seconds. The default is a week.
     pub max_lifetime: u64,
+    /// Makers of TPMs that count: each root's key as SHA-256 over its SubjectPublicKeyInfo.
+    pub anchors: Vec<AnchorConfig>,
+    /// Auditors who may vouch for evidence that the public does not see; base64 of compressed P-256 points.
+    pub endorsers: Vec<PublicKey>,
+    /// Applications (`TEAM.bundle`) that may use App Attest.
+    pub apps: Vec<String>,
+    /// How long a release must have been in the log before it serves, in seconds. The default is none.
+    pub cool_off: u64,
+    /// How old the lasting part of evidence may be, in seconds; 0, the default, for any age.
+    pub max_enrolment: u64,
+}
+
+/// A root that evidence of TPMs may lead to.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct AnchorConfig {
+    /// `tpm-hw` or `tpm-soft`.
+    pub tier: String,
+    /// 64 hexadecimal digits.
+    pub key: String,
+    /// For people.
+    pub name: String,
+}
+
+impl Rules {
+    /// The rules as the policy leaf has them.
+    ///
+    /// # Errors
+    /// When a root is not one of a TPM's maker with the hash of a key.
+    pub fn leaf(&self, plaintext_api: bool) -> anyhow::Result<PolicyLeaf> {
+        let anchor = |anchor: &AnchorConfig| {
+            let tier = anchor.tier.parse().ok().filter(|tier| matches!(tier, Tier::TpmHw | Tier::TpmSoft));
+            let tier = tier.with_context(|| {
+                format!("rules.anchors: tier {:?} is not tpm-hw or tpm-soft", anchor.tier)
+            })?;
+            let key = anchor.key.parse().with_context(|| {
+                format!("rules.anchors: {:?} is not the SHA-256 of a root's public key", anchor.key)
+            })?;
+            Ok(Anchor { tier, key, name: anchor.name.clone() })
+        };
+        Ok(PolicyLeaf {
+            tiers: self.tiers.clone(),
+            max_lifetime: self.max_lifetime,
+            plaintext_api,
+            anchors: self.anchors.iter().map(anchor).collect::<anyhow::Result<_>>()?,
+            endorsers: self.endorsers.clone(),
+            apps: self.apps.clone(),
+            cool_off: self.cool_off,
+            max_enrolment: self.max_enrolment,
+        })
+    }
 }
 
 impl Default for Rules {
     fn default() -> Self {
-        Self { tiers: Vec::new(), max_lifetime: 7 * 24 * 60 * 60 }
+        Self {
+            tiers: Vec::new(),
+            max_lifetime: 7 * 24 * 60 * 60,
+            anchors: Vec::new(),
+            endorsers: Vec::new(),
+            apps: Vec::new(),
+            cool_off: 0,
+            max_enrolment: 0,
+        }
     }
 }
 

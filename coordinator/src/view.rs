@@ -8,12 +8,12 @@ use glassbloom_spec::{
     curve::PublicKey,
     hash::Hash,
     id::{KeyId, LeafIndex, TreeSize},
+    judge::{RegistryView, Released},
     leaf::{Attestation, Model, Payload, PolicyLeaf, PriceTable, Release, Revocation, Verdict},
     merkle::{Frontier, NodeId, ProofError, prove_inclusion},
     policy::Policy,
     record::{LeafProof, ProviderRecord},
     statement::{Kind, Statement},
-    verify::RegistryView,
 };
 
 /// A leaf that counts, with what it says.
@@ -34,7 +34,7 @@ pub(crate) struct Leaf<T> {
 pub(crate) struct View {
     own: PublicKey,
     coordinators: Vec<PublicKey>,
-    release_keys: Vec<PublicKey>,
+    policy: Policy,
     checkpoint: Option<Checkpoint>,
     frontier: Frontier,
     /// Every perfect subtree, so that proofs need no further fetch; the registry is small by design.
@@ -69,7 +69,7 @@ impl View {
         Self {
             own,
             coordinators: policy.coordinators().to_vec(),
-            release_keys: policy.releases().to_vec(),
+            policy: policy.clone(),
             checkpoint: None,
             frontier: Frontier::new(),
             nodes: BTreeMap::new(),
@@ -157,7 +157,7 @@ impl View {
             }
             Kind::Release => {
                 if let Ok(says) = Release::of(&statement)
-                    && signed_by(&self.release_keys)
+                    && self.policy.trusts_release(&statement, &says)
                 {
                     // The first counts, as for auditors.
                     self.releases.entry(says.build).or_insert(leaf!(says));
@@ -175,7 +175,14 @@ impl View {
                     self.verdicts.insert((says.attestation, says.policy), leaf!(says));
                 }
             }
-            Kind::Coordinator | Kind::Policy | Kind::PriceTable | Kind::Receipt | Kind::Verdict => {}
+            Kind::ChallengeBatch
+            | Kind::Coordinator
+            | Kind::Endorsement
+            | Kind::OperatorAction
+            | Kind::Policy
+            | Kind::PriceTable
+            | Kind::Receipt
+            | Kind::Verdict => {}
         }
     }
 
@@ -260,6 +267,10 @@ impl View {
             prices: self.proof(self.prices.get(self.in_force.prices.as_ref()?)?)?,
             model: self.proof(self.model(alias)?)?,
             release: self.proof(self.releases.get(&attested.says.build)?)?,
+            enrolment: match &attested.says.enrolment {
+                Some(leaf) => Some(self.proof(self.attestations.get(leaf)?)?),
+                None => None,
+            },
         })
     }
 
@@ -270,8 +281,13 @@ impl View {
 }
 
 impl RegistryView for View {
-    fn release(&self, build: &Hash) -> Option<Release> {
-        self.releases.get(build).map(|leaf| leaf.says.clone())
+    fn release(&self, build: &Hash) -> Option<Released> {
+        let leaf = self.releases.get(build)?;
+        Some(Released { says: leaf.says.clone(), statement: leaf.bytes.clone() })
+    }
+
+    fn attestation(&self, leaf: &Hash) -> Option<Attestation> {
+        self.attestations.get(leaf).map(|leaf| leaf.says.clone())
     }
 
     fn has_model(&self, digest: &Hash) -> bool {
@@ -343,6 +359,8 @@ mod tests {
             platform: "p".to_owned(),
             commit: "c".to_owned(),
             not_before: UnixSeconds::new(0),
+            code: None,
+            approvals: Vec::new(),
         }
     }
 
@@ -361,7 +379,7 @@ mod tests {
         log.add(&release(), &releaser);
         log.add(&prices(3), &own);
         view.extend(log.checkpoint(), log.entries[4..].to_vec()).unwrap();
-        assert_eq!(view.release(&release().build), Some(release()));
+        assert_eq!(view.release(&release().build).unwrap().says, release());
         assert_eq!(view.prices(&Hash::leaf(&log.entries[5])), Some(&prices(3)));
         assert_eq!(view.prices(&Hash::leaf(&log.entries[0])), Some(&prices(1)), "older prices stay known");
         assert_eq!(view.size().get(), 6);

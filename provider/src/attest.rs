@@ -78,10 +78,14 @@ impl Identity {
             not_after,
             models: claims.models.clone(),
             beacon,
-            evidence: Evidence::SelfSigned,
+            evidence: Evidence::self_signed(),
             previous: claims.previous,
+            possession: None,
+            countersignature: None,
+            release_proof: None,
+            enrolment: None,
         };
-        let statement = attestation.sign(&self.signing)?;
+        let statement = attestation.possessed(&self.sealing).sign(&self.signing)?;
         Ok(Attested {
             leaf: statement.leaf_hash(),
             statement,

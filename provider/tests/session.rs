@@ -172,6 +172,8 @@ fn filler(network: &Network) -> Statement {
         platform: "p".into(),
         commit: "c".into(),
         not_before: 0.into(),
+        code: None,
+        approvals: Vec::new(),
     };
     release.sign(&network.release).unwrap()
 }

@@ -108,6 +108,11 @@ impl EcdhSecret {
         PublicKey::of(self.0.public_key().into()).to_uncompressed()
     }
 
+    /// Signs with the agreement key itself, to show that it is at hand; nothing else may be signed with it.
+    pub fn sign_possession(&self, message: &[u8]) -> [u8; SIGNATURE_LEN] {
+        SigningKey(p256::ecdsa::SigningKey::from(&self.0)).sign(message)
+    }
+
     /// The x-coordinate of the shared point.
     ///
     /// # Errors

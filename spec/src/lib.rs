@@ -24,6 +24,8 @@ pub mod cbor;
 pub mod checkpoint;
 pub mod curve;
 pub mod envelope;
+pub mod evidence;
+pub mod judge;
 pub mod leaf;
 pub mod merkle;
 pub mod note;

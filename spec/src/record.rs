@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    cbor::{FieldError, Fields, Value, map},
+    cbor::{FieldError, Fields, Value},
     hash::Hash,
     id::LeafIndex,
 };
@@ -66,12 +66,15 @@ pub struct ProviderRecord {
     pub model: LeafProof,
     /// The build that the attestation names.
     pub release: LeafProof,
+    /// The attestation in which the lasting part of the evidence was logged, where the attestation names one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub enrolment: Option<LeafProof>,
 }
 
 impl ProviderRecord {
     /// As in bundles.
     pub fn to_value(&self) -> Value {
-        map([
+        let mut fields = vec![
             (1, self.checkpoint.as_slice().into()),
             (2, self.attestation.to_value()),
             (3, self.verdict.to_value()),
@@ -79,7 +82,9 @@ impl ProviderRecord {
             (5, self.prices.to_value()),
             (6, self.model.to_value()),
             (7, self.release.to_value()),
-        ])
+        ];
+        fields.extend(self.enrolment.as_ref().map(|leaf| (8, leaf.to_value())));
+        Value::Map(fields.into_iter().map(|(key, value)| (Value::Unsigned(key), value)).collect())
     }
 
     /// The reverse of [`to_value`](Self::to_value).
@@ -97,6 +102,7 @@ impl ProviderRecord {
             prices: leaf(&mut fields, 5)?,
             model: leaf(&mut fields, 6)?,
             release: leaf(&mut fields, 7)?,
+            enrolment: fields.has(8).then(|| leaf(&mut fields, 8)).transpose()?,
         };
         fields.finish()?;
         Ok(record)

@@ -22,10 +22,16 @@ use crate::{
 pub enum Kind {
     /// A provider's keys and the evidence for them.
     Attestation,
+    /// Who answered the challenges of an epoch, and who did not.
+    ChallengeBatch,
     /// A coordinator's key and build.
     Coordinator,
+    /// An auditor's word for evidence that the public does not see; part of evidence, never a leaf.
+    Endorsement,
     /// A model alias and its files.
     Model,
+    /// State that a person changed by hand.
+    OperatorAction,
     /// The rules in force.
     Policy,
     /// The prices in force.
@@ -42,10 +48,13 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 12] = [
         Self::Attestation,
+        Self::ChallengeBatch,
         Self::Coordinator,
+        Self::Endorsement,
         Self::Model,
+        Self::OperatorAction,
         Self::Policy,
         Self::PriceTable,
         Self::Receipt,
@@ -58,8 +67,11 @@ impl Kind {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Attestation => "attestation",
+            Self::ChallengeBatch => "challenge-batch",
             Self::Coordinator => "coordinator",
+            Self::Endorsement => "endorsement",
             Self::Model => "model",
+            Self::OperatorAction => "operator-action",
             Self::Policy => "policy",
             Self::PriceTable => "price-table",
             Self::Receipt => "receipt",

@@ -1,8 +1,7 @@
 //! Decides whether a provider may be sealed to, in named steps that people can read.
 //!
 //! # In scope
-//! Judging an attestation under a policy leaf ([`judge`], what a `verdict` leaf must say), and verifying everything
-//! the registry says about a provider under the client's own policy ([`Policy::verify`]).
+//! Verifying everything the registry says about a provider under the client's own policy ([`Policy::verify`]).
 //!
 //! # Out of scope
 //! Fetching: a caller says what it found out about continuity and revocation in [`Known`], or that it could not.
@@ -11,8 +10,10 @@ use core::fmt;
 
 use crate::{
     curve::PublicKey,
+    evidence::{Proven, Refused},
     hash::Hash,
     id::{TreeSize, UnixMillis},
+    judge::{self, RegistryView, Released},
     leaf::{Attestation, LeafError, Model, Payload, PolicyLeaf, Price, PriceTable, Release, Tier, Verdict},
     policy::{Checkpoint, OpenError, Policy},
     record::{LeafProof, ProviderRecord},
@@ -152,73 +153,21 @@ pub struct Known {
     pub revocation: RevocationState,
 }
 
-/// What judging an attestation needs of the registry before it.
-pub trait RegistryView {
-    /// The release statement for a build, by a key that the policy trusts.
-    fn release(&self, build: &Hash) -> Option<Release>;
-    /// Whether a model statement, by a coordinator the policy trusts, has these files.
-    fn has_model(&self, digest: &Hash) -> bool;
-}
-
-/// What a `verdict` leaf must say about an attestation.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Judgement {
-    /// The tier found, when it may serve.
-    pub tier: Option<Tier>,
-    /// Machine-readable reasons against, in order of the checks.
-    pub reasons: Vec<String>,
-}
-
-/// Judges an attestation under the rules of a policy leaf. Anyone who replays the registry gets the same.
-///
-/// The time it is judged by is the beacon's: the checks use no clock.
-pub fn judge(
-    statement: &Statement,
-    rules: &PolicyLeaf,
-    policy: &Policy,
-    registry: &dyn RegistryView,
-) -> Judgement {
-    let refuse = |reason: &str| Judgement { tier: None, reasons: vec![reason.to_owned()] };
-    let Ok(attestation) = Attestation::of(statement) else { return refuse("payload-malformed") };
-    if statement.verify(&attestation.signing_key).is_err() {
-        return refuse("signature-invalid");
-    }
-    let Ok(beacon) = policy.open(None, &attestation.beacon.checkpoint) else {
-        return refuse("beacon-not-cosigned");
-    };
-    let mut reasons = Vec::new();
-    let mut unless = |holds: bool, reason: &str| {
-        if !holds {
-            reasons.push(reason.to_owned());
-        }
-    };
-    unless(beacon.origin().ends_with("/registry"), "beacon-not-of-the-registry");
-    unless(attestation.nonce == attestation.expected_nonce(), "nonce-mismatch");
-    let tier = attestation.tier();
-    unless(tier.is_some(), "evidence-unknown");
-    unless(tier.is_none_or(|tier| rules.tiers.iter().any(|name| name == tier.name())), "tier-not-accepted");
-    let made = beacon.cosigned_at().get();
-    unless(attestation.not_after.get() > made, "expired");
-    unless(attestation.not_after.get() <= made.saturating_add(rules.max_lifetime), "lifetime-too-long");
-    match registry.release(&attestation.build) {
-        None => unless(false, "build-not-released"),
-        Some(release) => unless(release.not_before.get() <= made, "build-not-yet-released"),
-    }
-    unless(!attestation.models.is_empty(), "no-models");
-    unless(attestation.models.iter().all(|digest| registry.has_model(digest)), "model-not-logged");
-    Judgement { tier: tier.filter(|_| reasons.is_empty()), reasons }
-}
-
 /// Judges with what a record proves to be in the registry.
 struct RecordView<'a> {
-    release: &'a Release,
+    release: &'a Released,
     model: &'a Model,
     attestation: &'a Attestation,
+    enrolment: Option<&'a (Hash, Attestation)>,
 }
 
 impl RegistryView for RecordView<'_> {
-    fn release(&self, build: &Hash) -> Option<Release> {
-        (self.release.build == *build).then(|| self.release.clone())
+    fn release(&self, build: &Hash) -> Option<Released> {
+        (self.release.says.build == *build).then(|| self.release.clone())
+    }
+
+    fn attestation(&self, leaf: &Hash) -> Option<Attestation> {
+        self.enrolment.filter(|(hash, _)| hash == leaf).map(|(_, attestation)| attestation.clone())
     }
 
     /// The record proves the one model that is asked for; the attestation's others do not matter to this client.
@@ -238,7 +187,7 @@ pub struct VerifiedProvider {
     prices_hash: Hash,
     price: Price,
     registry: (TreeSize, Hash),
-    tier: Tier,
+    proven: Proven,
     record: ProviderRecord,
 }
 
@@ -290,7 +239,12 @@ impl VerifiedProvider {
 
     /// How its claims are backed.
     pub const fn tier(&self) -> Tier {
-        self.tier
+        self.proven.tier
+    }
+
+    /// What its evidence proves, claim by claim.
+    pub const fn proven(&self) -> &Proven {
+        &self.proven
     }
 
     /// What this was verified from.
@@ -363,12 +317,21 @@ impl Policy {
 
         self.beacon_precedes(&leaves.attestation, record, &checkpoint)
             .map_err(|error| report.fail("evidence", error))?;
-        let view =
-            RecordView { release: &leaves.release, model: &leaves.model, attestation: &leaves.attestation };
-        let judgement = judge(&attested, &leaves.rules, self, &view);
+        let enrolment = self
+            .enrolment(record.enrolment.as_ref(), &checkpoint)
+            .map_err(|error| report.fail("evidence", error))?;
+        let release = Released { says: leaves.release.clone(), statement: record.release.leaf.clone() };
+        let view = RecordView {
+            release: &release,
+            model: &leaves.model,
+            attestation: &leaves.attestation,
+            enrolment: enrolment.as_ref(),
+        };
+        let judgement = judge::judge(&attested, &leaves.rules, self, &view);
         let tier = judgement.tier.ok_or_else(|| {
-            report
-                .fail("evidence", format!("judged anew, it may not serve: {}", judgement.reasons.join(", ")))
+            let detail = judgement.detail.as_ref().map(|detail| format!(" ({detail})")).unwrap_or_default();
+            let reasons = judgement.reasons.join(", ");
+            report.fail("evidence", format!("judged anew, it may not serve: {reasons}{detail}"))
         })?;
         if !self.accepted_tiers().iter().any(|name| name == tier.name()) {
             let detail = format!(
@@ -384,6 +347,14 @@ impl Policy {
             return Err(
                 report.fail("evidence", "the logged verdict is not what the evidence gives when judged anew")
             );
+        }
+        // The rules are the coordinator's: what they believe counts only as far as this client believes it, too.
+        let proven = self
+            .prove(&leaves, &view)
+            .map_err(|refused| report.fail("evidence", format!("under this policy alone, {refused}")))?;
+        if proven.tier != tier {
+            let detail = format!("under this policy alone it is of tier {}, not of {tier}", proven.tier);
+            return Err(report.fail("evidence", detail));
         }
         report.verified("evidence", format!("tier {tier}: {}", tier.proves()));
 
@@ -427,7 +398,7 @@ impl Policy {
             prices_hash: prices.leaf_hash(),
             price: price.clone(),
             registry: (checkpoint.size(), checkpoint.root()),
-            tier,
+            proven,
             record: record.clone(),
             attestation: leaves.attestation,
             model: leaves.model,
@@ -534,10 +505,40 @@ impl Policy {
                 ));
             }
         }
-        if !signed_by(released, self.releases()) {
+        let release = Release::of(released).map_err(|error| error.to_string())?;
+        let (have, need) = (release.approved_by(released, self.releases()), self.release_threshold());
+        if have == 0 {
             return Err("the release leaf is not signed by a release key of the policy".to_owned());
         }
+        if have < need {
+            return Err(format!(
+                "{have} release keys of the policy stand behind the release, and it asks for {need}"
+            ));
+        }
         Ok(())
+    }
+
+    /// The attestation in which the lasting part of the evidence was logged, proven and signed.
+    fn enrolment(
+        &self,
+        leaf: Option<&LeafProof>,
+        checkpoint: &Checkpoint,
+    ) -> Result<Option<(Hash, Attestation)>, String> {
+        let Some(leaf) = leaf else { return Ok(None) };
+        let named = |error: String| format!("the enrolment leaf {}: {error}", leaf.index);
+        let statement = included(checkpoint, leaf).map_err(named)?;
+        let attestation = Attestation::of(&statement).map_err(|error| named(error.to_string()))?;
+        statement.verify(&attestation.signing_key).map_err(|error| named(error.to_string()))?;
+        Ok(Some((statement.leaf_hash(), attestation)))
+    }
+
+    /// What the evidence proves to this policy, whatever the coordinator's rules believe.
+    fn prove(&self, leaves: &Leaves, view: &RecordView) -> Result<Proven, Refused> {
+        let beacon = self
+            .open(None, &leaves.attestation.beacon.checkpoint)
+            .map_err(|error| Refused::new("beacon-not-cosigned", error.to_string()))?;
+        let enrolled = judge::enrolment(&leaves.attestation, &leaves.rules, self, view, &beacon)?;
+        judge::prove(&leaves.attestation, &beacon, enrolled, &self.trust())
     }
 }
 

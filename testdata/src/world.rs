@@ -162,6 +162,7 @@ impl World {
             prices: leaf(index::PRICES),
             model: leaf(index::MODEL),
             release: leaf(index::RELEASE),
+            enrolment: None,
         }
     }
 

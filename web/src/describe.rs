@@ -3,11 +3,12 @@
 use glassbloom_spec::{
     cbor::Value,
     curve::PublicKey,
+    evidence::{endorsement::Endorsement, tpm},
     hash::Hash,
     id::{LeafIndex, UnixSeconds},
     leaf::{
-        Attestation, Coordinator, Evidence, LeafError, Model, Payload, PolicyLeaf, PriceTable, Release,
-        Revocation, Verdict,
+        Attestation, ChallengeBatch, Coordinator, LeafError, Model, OperatorAction, Payload, PolicyLeaf,
+        PriceTable, Release, Revocation, Tier, Verdict,
     },
     receipt::{Receipt, SealedBy},
     statement::{Kind, Statement, key_id},
@@ -51,8 +52,11 @@ pub struct Field {
 pub const fn purpose(kind: Kind) -> &'static str {
     match kind {
         Kind::Attestation => "A provider's keys, and what vouches for them",
+        Kind::ChallengeBatch => "Who answered the challenges of an epoch, and who did not",
         Kind::Coordinator => "A coordinator's key and build",
+        Kind::Endorsement => "An auditor's word for evidence that the public does not see",
         Kind::Model => "What a model's name stands for, file by file",
+        Kind::OperatorAction => "State that a person changed by hand",
         Kind::Policy => "The rules that verdicts are given under",
         Kind::PriceTable => "What a token costs",
         Kind::Receipt => "A provider's signature over one answer",
@@ -68,7 +72,11 @@ pub fn summary(statement: &Statement) -> String {
         Kind::Attestation => Attestation::of(statement).map(|it| {
             format!("key {} for {}", short(&key_id(&it.signing_key).0), plural(it.models.len(), "model"))
         }),
+        Kind::ChallengeBatch => ChallengeBatch::of(statement)
+            .map(|it| format!("{} of {} answered", it.expected.len() - it.missing.len(), it.expected.len())),
         Kind::Coordinator => Coordinator::of(statement).map(|it| it.name),
+        Kind::Endorsement => Endorsement::of(statement).map(|it| format!("evidence of format {}", it.format)),
+        Kind::OperatorAction => OperatorAction::of(statement).map(|it| it.what),
         Kind::Model => Model::of(statement)
             .map(|it| format!("{}, {}, {}", it.alias, it.quantisation, plural(it.files.len(), "file"))),
         Kind::Policy => PolicyLeaf::of(statement).map(|it| format!("accepts {}", it.tiers.join(", "))),
@@ -102,7 +110,10 @@ pub fn fields(statement: &Statement, registry: Option<&Registry>) -> Result<Vec<
     let refer = |leaf: Hash| Datum::Reference(leaf, registry.and_then(|registry| route_of(registry, &leaf)));
     Ok(match statement.kind() {
         Kind::Attestation => attestation(&Attestation::of(statement)?, refer),
+        Kind::ChallengeBatch => challenges(&ChallengeBatch::of(statement)?, refer),
         Kind::Coordinator => coordinator(Coordinator::of(statement)?),
+        Kind::Endorsement => endorsement(Endorsement::of(statement)?),
+        Kind::OperatorAction => action(OperatorAction::of(statement)?),
         Kind::Model => model(Model::of(statement)?),
         Kind::Policy => policy(&PolicyLeaf::of(statement)?),
         Kind::PriceTable => prices(&PriceTable::of(statement)?),
@@ -126,17 +137,16 @@ fn field(name: &'static str, value: impl Into<Datum>, note: &'static str) -> Fie
 }
 
 fn attestation(it: &Attestation, refer: impl Fn(Hash) -> Datum) -> Vec<Field> {
-    let (evidence, tier_note) = match (&it.evidence, it.tier()) {
-        (Evidence::Other { format, .. }, _) => {
-            (format.clone(), "A format that this version does not know, so it counts for nothing.")
-        }
-        (_, Some(tier)) => (tier.to_string(), tier.proves()),
-        (_, None) => ("none".to_owned(), "Nothing vouches for the keys."),
+    let format = it.evidence.format.as_str();
+    let tier_note = match format.parse::<Tier>() {
+        Ok(tier) => tier.proves(),
+        Err(_) if format == tpm::FORMAT => "A TPM's signatures; who made it decides what they are worth.",
+        Err(_) => "A format that this version does not know, so it counts for nothing.",
     };
     let mut fields = vec![
         field("Signing key", &it.signing_key, "Signs this statement and every receipt."),
         field("Sealing key", it.key_config.public_key(), "Prompts are encrypted to it."),
-        field("Evidence", evidence, tier_note),
+        field("Evidence", format.to_owned(), tier_note),
         field("Build", it.build, "The program that is said to run; a release must name it."),
         field(
             "Models",
@@ -159,7 +169,64 @@ fn attestation(it: &Attestation, refer: impl Fn(Hash) -> Datum) -> Vec<Field> {
     fields.extend(it.previous.map(|previous| {
         field("Previous", refer(previous), "The same provider's attestation before this one.")
     }));
+    fields.extend(it.possession.map(|signature| {
+        field("Possession", Datum::Bytes(signature.to_vec()), "The sealing key signed that it is at hand.")
+    }));
+    fields.extend(it.countersignature.map(|signature| {
+        field(
+            "Counter-signature",
+            Datum::Bytes(signature.to_vec()),
+            "By the signing key before: without it, another key is a discontinuity.",
+        )
+    }));
+    fields.extend(it.enrolment.map(|leaf| {
+        field("Enrolment", refer(leaf), "Where the lasting part of the evidence was logged first.")
+    }));
     fields
+}
+
+fn challenges(it: &ChallengeBatch, refer: impl Fn(Hash) -> Datum) -> Vec<Field> {
+    let missing =
+        it.missing.iter().map(|(leaf, reason)| Datum::List(vec![refer(*leaf), reason.clone().into()]));
+    vec![
+        field("Epoch", it.epoch, "When it began."),
+        field("Length", time::span(it.seconds), "How long it lasts."),
+        field(
+            "Beacon",
+            it.beacon.digest(),
+            "The witnessed checkpoint that the challenges were derived from.",
+        ),
+        field("Answers", it.root, "Root over every answer, each signed by the provider."),
+        field(
+            "Expected",
+            Datum::List(it.expected.iter().map(|leaf| refer(*leaf)).collect()),
+            "Those that served when the epoch began.",
+        ),
+        field("Missing", Datum::List(missing.collect()), "Those of them that did not answer well, and why."),
+    ]
+}
+
+fn endorsement(it: Endorsement) -> Vec<Field> {
+    vec![
+        field("Format", it.format, "The format of the evidence."),
+        field("Subject", it.subject, "Digest of what the auditor saw."),
+        field("Nonce", it.nonce, "The attestation's nonce that it was seen for."),
+    ]
+}
+
+fn action(it: OperatorAction) -> Vec<Field> {
+    let approvers = it.approvals.iter().map(|(key, _)| Datum::Digest(key_id(key).0)).collect();
+    vec![
+        field("What", it.what, "What was done."),
+        field("Scope", it.scope, "What it touched."),
+        field(
+            "Change",
+            it.change,
+            "Digest of the change, so that it can be shown later that it was this one.",
+        ),
+        field("Reason", it.reason, "Why."),
+        field("Approvers", Datum::List(approvers), "The keys of those who signed for it."),
+    ]
 }
 
 fn coordinator(it: Coordinator) -> Vec<Field> {
@@ -201,7 +268,23 @@ fn policy(it: &PolicyLeaf) -> Vec<Field> {
             plaintext.to_owned(),
             "Where it is offered, the coordinator reads what is sent to it and seals on the caller's behalf.",
         ),
+        field(
+            "Roots",
+            list(it.anchors.iter().map(|anchor| format!("{} ({})", anchor.name, anchor.tier)).collect()),
+            "Makers of TPMs that count; Apple, AMD and Intel are pinned in the protocol.",
+        ),
+        field(
+            "Endorsers",
+            list(it.endorsers.iter().map(|key| short(&key_id(key).0)).collect()),
+            "Auditors who may vouch for evidence that the public does not see.",
+        ),
+        field("Applications", list(it.apps.clone()), "Those that may use App Attest."),
+        field("Cool-off", time::span(it.cool_off), "How long a release is in the log before it serves."),
     ]
+}
+
+fn list(items: Vec<String>) -> String {
+    if items.is_empty() { "none".to_owned() } else { items.join(", ") }
 }
 
 fn prices(it: &PriceTable) -> Vec<Field> {
@@ -271,6 +354,16 @@ fn release(it: Release) -> Vec<Field> {
         field("Platform", it.platform, "Target triple."),
         field("Commit", it.commit, "The source it was built from."),
         field("Not before", it.not_before, "It must not serve before."),
+        field(
+            "Code",
+            it.code.map_or_else(|| Datum::from("none".to_owned()), Datum::Digest),
+            "What hardware that measures code must see.",
+        ),
+        field(
+            "Approvals",
+            Datum::List(it.approvals.iter().map(|(key, _)| Datum::Digest(key_id(key).0)).collect()),
+            "Release keys that stand behind it beside the one that signed.",
+        ),
     ]
 }
 

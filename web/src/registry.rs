@@ -97,9 +97,15 @@ impl Registry {
             Kind::Attestation | Kind::Receipt => by_provider(),
             Kind::Release => by_release(),
             Kind::Revocation => by_coordinator().or_else(by_provider),
-            Kind::Coordinator | Kind::Model | Kind::Policy | Kind::PriceTable | Kind::Verdict => {
-                by_coordinator()
-            }
+            Kind::ChallengeBatch
+            | Kind::Coordinator
+            | Kind::Model
+            | Kind::OperatorAction
+            | Kind::Policy
+            | Kind::PriceTable
+            | Kind::Verdict => by_coordinator(),
+            // Never a leaf: it is part of evidence.
+            Kind::Endorsement => None,
         };
         match signer {
             None => Authority::Unknown,

@@ -14,7 +14,10 @@ use glassbloom_spec::{
     curve::PublicKey,
     hash::Hash,
     id::{KeyId, LeafIndex, TreeSize},
-    leaf::{Attestation, Coordinator, Model, Payload, PolicyLeaf, PriceTable, Release, Revocation, Verdict},
+    leaf::{
+        Attestation, ChallengeBatch, Coordinator, Model, OperatorAction, Payload, PolicyLeaf, PriceTable,
+        Release, Revocation, Verdict,
+    },
     merkle::Frontier,
     policy::{Checkpoint, Policy},
     statement::{Kind, Statement, key_id},
@@ -27,10 +30,14 @@ use super::{Damage, Fold, History, Mismatch, ReplayError, Tree, batches, history
 pub enum Leaf {
     /// A provider's keys.
     Attestation(Box<Attestation>),
+    /// Who answered in an epoch.
+    ChallengeBatch(Box<ChallengeBatch>),
     /// A coordinator's key.
     Coordinator(Coordinator),
     /// A model's files.
     Model(Model),
+    /// State that a person changed.
+    OperatorAction(OperatorAction),
     /// Rules.
     Policy(PolicyLeaf),
     /// Prices.
@@ -117,7 +124,7 @@ pub enum SyncError {
 pub struct Registry {
     origin: String,
     coordinators: Vec<KeyId>,
-    releasers: Vec<KeyId>,
+    policy: Policy,
     keys: HashMap<KeyId, PublicKey>,
     tree: Tree,
     entries: Vec<Entry>,
@@ -132,7 +139,7 @@ impl Registry {
         Self {
             origin: origin.to_owned(),
             coordinators: pinned(policy.coordinators()),
-            releasers: pinned(policy.releases()),
+            policy: policy.clone(),
             keys: keys.collect(),
             tree: Tree::new(),
             entries: Vec::new(),
@@ -422,7 +429,16 @@ impl Registry {
                 pinned(&self.coordinators, "coordinator")?;
                 &coordinator.key
             }
-            Leaf::Release(_) => pinned(&self.releasers, "release")?,
+            Leaf::Release(release) => {
+                let (have, need) =
+                    (release.approved_by(statement, self.policy.releases()), self.policy.release_threshold());
+                if have < need {
+                    return Err(format!(
+                        "signed by key {signer}: {have} release keys of the policy file stand behind it, and it asks for {need}"
+                    ));
+                }
+                return Ok(());
+            }
             Leaf::Revocation(revocation) if revocation.key == signer => {
                 // A key may always revoke itself; the attestation that brought it holds the point.
                 let own =
@@ -430,7 +446,9 @@ impl Registry {
                 own.map(|(_, attestation)| &attestation.signing_key)
                     .ok_or_else(|| format!("key {signer} revokes itself but no attestation brought it"))?
             }
-            Leaf::Model(_)
+            Leaf::ChallengeBatch(_)
+            | Leaf::Model(_)
+            | Leaf::OperatorAction(_)
             | Leaf::Policy(_)
             | Leaf::PriceTable(_)
             | Leaf::Revocation(_)
@@ -443,14 +461,18 @@ impl Registry {
 fn read(statement: &Statement) -> Result<Leaf, Fault> {
     let leaf = match statement.kind() {
         Kind::Attestation => Attestation::of(statement).map(|leaf| Leaf::Attestation(Box::new(leaf))),
+        Kind::ChallengeBatch => {
+            ChallengeBatch::of(statement).map(|leaf| Leaf::ChallengeBatch(Box::new(leaf)))
+        }
         Kind::Coordinator => Coordinator::of(statement).map(Leaf::Coordinator),
+        Kind::OperatorAction => OperatorAction::of(statement).map(Leaf::OperatorAction),
         Kind::Model => Model::of(statement).map(Leaf::Model),
         Kind::Policy => PolicyLeaf::of(statement).map(Leaf::Policy),
         Kind::PriceTable => PriceTable::of(statement).map(Leaf::PriceTable),
         Kind::Release => Release::of(statement).map(Leaf::Release),
         Kind::Revocation => Revocation::of(statement).map(Leaf::Revocation),
         Kind::Verdict => Verdict::of(statement).map(Leaf::Verdict),
-        kind @ Kind::Receipt => return Err(Fault::WrongLog(kind)),
+        kind @ (Kind::Endorsement | Kind::Receipt) => return Err(Fault::WrongLog(kind)),
     };
     leaf.map_err(|error| Fault::Malformed(error.to_string()))
 }

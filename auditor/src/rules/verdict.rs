@@ -3,8 +3,8 @@
 use glassbloom_spec::{
     hash::Hash,
     id::TreeSize,
-    leaf::{Release, Tier},
-    verify::{RegistryView, judge},
+    judge::{RegistryView, Released, judge},
+    leaf::{Attestation, Tier},
 };
 
 use super::Registered;
@@ -57,10 +57,18 @@ struct View<'a> {
 }
 
 impl RegistryView for View<'_> {
-    fn release(&self, build: &Hash) -> Option<Release> {
+    fn release(&self, build: &Hash) -> Option<Released> {
         let mut releases =
             self.registry.releases().take_while(|(entry, _)| entry.index.get() < self.before.get());
-        releases.find(|(_, release)| release.build == *build).map(|(_, release)| release.clone())
+        releases
+            .find(|(_, release)| release.build == *build)
+            .map(|(entry, release)| Released { says: release.clone(), statement: entry.bytes.clone() })
+    }
+
+    fn attestation(&self, leaf: &Hash) -> Option<Attestation> {
+        let (_, attestation) =
+            self.registry.attestation(leaf).filter(|(entry, _)| entry.index.get() < self.before.get())?;
+        Some(attestation.clone())
     }
 
     fn has_model(&self, digest: &Hash) -> bool {

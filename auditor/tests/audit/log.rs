@@ -367,7 +367,10 @@ async fn another_policy_file_judges_everything_again() {
     let report = glassbloom_auditor::audit::audit(&other, &audit.clock).await.unwrap();
     assert_eq!(rules(&report), [("GB-STMT-002", Some(4)), ("GB-VER-001", Some(6))], "{report}");
     // And the first policy again.
-    world.log(&PolicyLeaf { tiers: vec![], max_lifetime: 1, plaintext_api: false }, &coordinator_key());
+    world.log(
+        &PolicyLeaf { tiers: vec![], max_lifetime: 1, plaintext_api: false, ..PolicyLeaf::default() },
+        &coordinator_key(),
+    );
     world.publish(&log);
     let report = audit.run().await;
     assert_eq!(report.exit_code(), ExitCode::Ok, "{report}");

@@ -70,7 +70,7 @@ async fn refuses_what_does_not_follow_and_stays_as_it_was() {
     assert!(matches!(forked, Err(SyncError::Forked { .. })), "{forked:?}");
 
     // One byte of a new entry.
-    let rules = PolicyLeaf { tiers: vec![], max_lifetime: 1, plaintext_api: false };
+    let rules = PolicyLeaf { tiers: vec![], max_lifetime: 1, plaintext_api: false, ..PolicyLeaf::default() };
     world.log(&rules, &coordinator_key());
     world.publish(&log);
     let path = "/registry/tile/entries/000.p/8";

@@ -67,7 +67,10 @@ async fn people_are_shown_the_first_findings_of_a_rule() {
 async fn a_statement_by_the_wrong_key() {
     let mut world = World::new();
     let stranger = SigningKey::from_seed(b"stranger");
-    world.log(&PolicyLeaf { tiers: vec![], max_lifetime: 1, plaintext_api: false }, &stranger);
+    world.log(
+        &PolicyLeaf { tiers: vec![], max_lifetime: 1, plaintext_api: false, ..PolicyLeaf::default() },
+        &stranger,
+    );
     // A stranger's revocation must not work either.
     world.log(&world.revocation(0), &stranger);
     world.answer(&world.receipt(0));
@@ -143,7 +146,10 @@ async fn a_verdict_that_does_not_follow_from_the_evidence() {
 
     // Given under a policy that is no longer in force, or about nothing.
     let mut world = World::new();
-    world.log(&PolicyLeaf { tiers: vec![], max_lifetime: 3600, plaintext_api: true }, &coordinator_key());
+    world.log(
+        &PolicyLeaf { tiers: vec![], max_lifetime: 3600, plaintext_api: true, ..PolicyLeaf::default() },
+        &coordinator_key(),
+    );
     world.log(&world.verdict(Some("self-signed"), &["again"]), &coordinator_key());
     world.attestation = Hash::of(b"nothing");
     world.log(&world.verdict(Some("self-signed"), &[]), &coordinator_key());

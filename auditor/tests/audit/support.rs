@@ -206,7 +206,12 @@ impl World {
             &Coordinator { key: key.public_key(), name: "test".into(), build: nothing, quote: None },
             &key,
         );
-        let rules = PolicyLeaf { tiers: vec!["self-signed".into()], max_lifetime: 3600, plaintext_api: true };
+        let rules = PolicyLeaf {
+            tiers: vec!["self-signed".into()],
+            max_lifetime: 3600,
+            plaintext_api: true,
+            ..PolicyLeaf::default()
+        };
         world.policy_leaf = world.log(&rules, &key);
         world.prices_leaf = world.log(&PriceTable { prices: vec![price] }, &key);
         world.model_leaf = world.log(&model, &key);
@@ -216,6 +221,8 @@ impl World {
             platform: "test".into(),
             commit: "0".into(),
             not_before: UnixSeconds::new(0),
+            code: None,
+            approvals: Vec::new(),
         };
         world.log(&release, &release_key());
         let attestation = world.attest(&note(&head(REGISTRY, &world.registry), NOW));
@@ -246,9 +253,14 @@ impl World {
             not_after: UnixSeconds::new(NOW + 1800),
             models: vec![self.model.digest()],
             beacon,
-            evidence: Evidence::SelfSigned,
+            evidence: Evidence::self_signed(),
             previous: None,
+            possession: None,
+            countersignature: None,
+            release_proof: None,
+            enrolment: None,
         }
+        .possessed(&secret)
     }
 
     pub(crate) fn verdict(&self, tier: Option<&str>, reasons: &[&str]) -> Verdict {

@@ -5,10 +5,10 @@ use std::collections::BTreeSet;
 use glassbloom_spec::{
     hash::Hash,
     id::KeyId,
+    judge::{Judgement, judge},
     leaf::{Attestation, Payload, Verdict},
     record::ProviderRecord,
     statement::Statement,
-    verify::{Judgement, judge},
 };
 
 use super::Admitted;
@@ -79,7 +79,7 @@ pub(crate) async fn admit(
     app.registry.ensure(&statement).await.map_err(log)?;
     log_verdict(app, &statement, &judgement, rules).await.map_err(log)?;
     if judgement.tier.is_none() {
-        return Err(Refusal::new("not_accepted", refusal_message(&judgement.reasons)));
+        return Err(Refusal::new("not_accepted", refusal_message(&judgement)));
     }
     let (models, records) = records(app, &statement.leaf_hash(), &attestation, &hello.models);
     if models.is_empty() {
@@ -153,15 +153,18 @@ fn records(
         .unzip()
 }
 
-fn refusal_message(reasons: &[String]) -> String {
-    let reasons: Vec<String> = reasons
+fn refusal_message(judgement: &Judgement) -> String {
+    let reasons: Vec<String> = judgement
+        .reasons
         .iter()
         .map(|reason| match advice(reason) {
             Some(advice) => format!("{reason} ({advice})"),
             None => reason.clone(),
         })
         .collect();
-    format!("the attestation was logged and judged, and may not serve: {}", reasons.join("; "))
+    let detail =
+        judgement.detail.as_ref().map(|detail| format!(". The evidence: {detail}")).unwrap_or_default();
+    format!("the attestation was logged and judged, and may not serve: {}{detail}", reasons.join("; "))
 }
 
 fn advice(reason: &str) -> Option<&'static str> {
@@ -191,7 +194,13 @@ mod tests {
 
     #[test]
     fn a_refusal_says_what_to_do() {
-        let message = refusal_message(&["build-not-released".to_owned(), "odd".to_owned()]);
+        let judgement = Judgement {
+            tier: None,
+            reasons: vec!["build-not-released".to_owned(), "odd".to_owned()],
+            proven: None,
+            detail: None,
+        };
+        let message = refusal_message(&judgement);
         assert!(message.contains("releases folder") && message.ends_with("; odd"), "{message}");
     }
 }

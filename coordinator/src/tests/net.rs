@@ -210,6 +210,8 @@ pub(super) fn release() -> Release {
         platform: "test".to_owned(),
         commit: "0".to_owned(),
         not_before: UnixSeconds::new(0),
+        code: None,
+        approvals: Vec::new(),
     }
 }
 

@@ -86,10 +86,14 @@ impl Provider {
             not_after: UnixSeconds::new(net.app.clock.now().seconds().get() + 3600),
             models: claims.models.clone(),
             beacon,
-            evidence: Evidence::SelfSigned,
+            evidence: Evidence::self_signed(),
             previous: None,
+            possession: None,
+            countersignature: None,
+            release_proof: None,
+            enrolment: None,
         };
-        let attestation = attestation.sign(&signing).unwrap();
+        let attestation = attestation.possessed(&sealing).sign(&signing).unwrap();
         let mut provider = Self {
             socket: dial(net, &net.token).await.unwrap(),
             attestation,

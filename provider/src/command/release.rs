@@ -41,6 +41,8 @@ impl Release {
             platform: measure::platform(),
             commit: self.commit,
             not_before: SystemClock.now().seconds(),
+            code: None,
+            approvals: Vec::new(),
         }
         .sign(&key)?;
         durable::write(&self.out, statement.bytes()).with_context(|| format!("{}", self.out.display()))?;

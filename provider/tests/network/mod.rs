@@ -144,8 +144,12 @@ impl Network {
             licence: "Apache-2.0".into(),
             source: "test".into(),
         };
-        let policy =
-            PolicyLeaf { tiers: vec!["self-signed".into()], max_lifetime: 86_400, plaintext_api: false };
+        let policy = PolicyLeaf {
+            tiers: vec!["self-signed".into()],
+            max_lifetime: 86_400,
+            plaintext_api: false,
+            ..PolicyLeaf::default()
+        };
         let prices = PriceTable { prices: vec![Price { alias: ALIAS.into(), prompt: 3, completion: 5 }] };
         let release = Release {
             version: "1".into(),
@@ -153,6 +157,8 @@ impl Network {
             platform: "test".into(),
             commit: "c".into(),
             not_before: UnixSeconds::new(0),
+            code: None,
+            approvals: Vec::new(),
         };
         let policy = policy.sign(&self.coordinator).unwrap();
         Published {
@@ -183,6 +189,7 @@ impl Network {
             prices: self.proof(published.prices),
             model: self.proof(published.model),
             release: self.proof(published.release),
+            enrolment: None,
         }
     }
 
@@ -196,6 +203,7 @@ impl Network {
             prices: self.proof(record.prices.index),
             model: self.proof(record.model.index),
             release: self.proof(record.release.index),
+            enrolment: None,
         }
     }
 

@@ -5,7 +5,7 @@ use core::{fmt, str::FromStr};
 use super::{Payload, public_key};
 use crate::{
     cbor::{FieldError, Fields, Value, is_plain},
-    curve::PublicKey,
+    curve::{EcdhSecret, PublicKey, SIGNATURE_LEN},
     hash::Hash,
     id::UnixSeconds,
     seal::ohttp::KeyConfig,
@@ -17,16 +17,35 @@ use crate::{
 pub enum Tier {
     /// Only the provider's own signature, by a key in software.
     SelfSigned,
+    /// A genuine Mac vouched for the keys, at a time; an auditor saw its certificates.
+    Mda,
+    /// A software TPM: for tests, proves nothing about hardware.
+    TpmSoft,
+    /// A Secure Enclave signs for measured code (App Attest on macOS 27).
+    AppAttest,
+    /// A hardware TPM holds the keys.
+    TpmHw,
+    /// An AMD confidential virtual machine.
+    SevSnp,
+    /// An Intel confidential virtual machine.
+    Tdx,
 }
 
 impl Tier {
     /// Every tier that this version can verify.
-    pub const ALL: [Self; 1] = [Self::SelfSigned];
+    pub const ALL: [Self; 7] =
+        [Self::SelfSigned, Self::Mda, Self::TpmSoft, Self::AppAttest, Self::TpmHw, Self::SevSnp, Self::Tdx];
 
     /// The name in policies and statements.
     pub const fn name(self) -> &'static str {
         match self {
             Self::SelfSigned => "self-signed",
+            Self::Mda => "mda",
+            Self::TpmSoft => "tpm-soft",
+            Self::AppAttest => "app-attest",
+            Self::TpmHw => "tpm-hw",
+            Self::SevSnp => "sev-snp",
+            Self::Tdx => "tdx",
         }
     }
 
@@ -36,6 +55,18 @@ impl Tier {
             Self::SelfSigned => {
                 "whoever holds the signing key chose these keys and this build, after the named checkpoint was witnessed"
             }
+            Self::Mda => "a genuine Mac vouched for these keys, after the named checkpoint was witnessed",
+            Self::TpmSoft => "a program that speaks like a TPM holds the keys; nothing about any machine",
+            Self::AppAttest => {
+                "a genuine Mac with full security signed for these keys, called by exactly the logged code"
+            }
+            Self::TpmHw => "the keys live in a TPM of a pinned maker and cannot leave it",
+            Self::SevSnp => {
+                "an AMD confidential virtual machine that was launched from the logged image made these keys"
+            }
+            Self::Tdx => {
+                "an Intel confidential virtual machine that was launched from the logged image made these keys"
+            }
         }
     }
 
@@ -44,6 +75,21 @@ impl Tier {
         match self {
             Self::SelfSigned => {
                 "that the keys live in hardware, that the machine is genuine, that the stated build is what runs, or that the operator cannot read prompts"
+            }
+            Self::Mda => {
+                "that the keys live in that Mac, which machine answers, what code runs, or that its settings stayed as they were"
+            }
+            Self::TpmSoft => {
+                "that there is a TPM, that the machine is genuine, that the stated build is what runs, or that the operator cannot read prompts"
+            }
+            Self::AppAttest => {
+                "that the logged code is honest, that the answer is right, or that memory is safe from a broken kernel or from probes"
+            }
+            Self::TpmHw => {
+                "what code uses the keys, that the stated build is what runs, or that the operator cannot read prompts"
+            }
+            Self::SevSnp | Self::Tdx => {
+                "that the logged image is honest, that the answer is right, or that memory is safe from someone who can open the machine"
             }
         }
     }
@@ -85,18 +131,20 @@ impl Beacon {
     }
 }
 
-/// What vouches for the keys, in one of the formats that tiers stand for.
+/// What vouches for the keys, in a format of [`crate::evidence`]; kept to the byte, also where the format is unknown.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Evidence {
-    /// A format this version does not know; kept, and never accepted.
-    Other {
-        /// The format's name.
-        format: String,
-        /// The evidence, to the byte.
-        bytes: Vec<u8>,
-    },
+pub struct Evidence {
+    /// The format's name.
+    pub format: String,
+    /// The evidence.
+    pub bytes: Vec<u8>,
+}
+
+impl Evidence {
     /// The statement's own signature is the evidence.
-    SelfSigned,
+    pub fn self_signed() -> Self {
+        Self { format: "self-signed".to_owned(), bytes: Vec::new() }
+    }
 }
 
 /// A provider's key manifest with evidence and beacon.
@@ -122,6 +170,15 @@ pub struct Attestation {
     pub nonce: Hash,
     /// Leaf hash of the same provider's attestation before this one.
     pub previous: Option<Hash>,
+    /// The sealing key's own signature over [`possession_message`]; none where the key can only agree on secrets and the
+    /// evidence shows who holds it.
+    pub possession: Option<[u8; SIGNATURE_LEN]>,
+    /// The previous attestation's signing key over [`rotation_message`], when the signing key is another now.
+    pub countersignature: Option<[u8; SIGNATURE_LEN]>,
+    /// A `.tlog-proof` of the build's release, under a checkpoint that is old enough for the rules' cool-off.
+    pub release_proof: Option<Vec<u8>>,
+    /// Leaf hash of the attestation in which the lasting part of the evidence was logged first.
+    pub enrolment: Option<Hash>,
 }
 
 /// The nonce that evidence must cover: derived from the beacon and both keys, chosen by nobody.
@@ -145,23 +202,34 @@ impl Attestation {
         attestation_nonce(self.beacon.digest(), &self.signing_key, &self.key_config)
     }
 
-    /// The tier that the evidence claims; `None` where this version does not know the format.
-    pub const fn tier(&self) -> Option<Tier> {
-        match self.evidence {
-            Evidence::Other { .. } => None,
-            Evidence::SelfSigned => Some(Tier::SelfSigned),
-        }
+    /// Has the sealing key sign that it is at hand, after the nonce is set.
+    #[must_use]
+    pub fn possessed(mut self, sealing: &EcdhSecret) -> Self {
+        self.possession = Some(sealing.sign_possession(&possession_message(self.nonce)));
+        self
     }
+
+    /// What [`countersignature`](Self::countersignature) signs.
+    pub fn rotation_message(&self) -> Option<Vec<u8>> {
+        Some(rotation_message(self.previous?, &self.signing_key, self.nonce))
+    }
+}
+
+/// What a sealing key signs to show that it is at hand.
+pub fn possession_message(nonce: Hash) -> Vec<u8> {
+    [b"glassbloom/possession/v1\0", nonce.as_ref()].concat()
+}
+
+/// What the previous signing key signs when another takes its place.
+pub fn rotation_message(previous: Hash, signing_key: &PublicKey, nonce: Hash) -> Vec<u8> {
+    [b"glassbloom/rotation/v1\0", previous.as_ref(), signing_key.as_bytes(), nonce.as_ref()].concat()
 }
 
 impl Payload for Attestation {
     const KIND: Kind = Kind::Attestation;
 
     fn to_value(&self) -> Value {
-        let evidence = match &self.evidence {
-            Evidence::Other { format, bytes } => vec![format.as_str().into(), bytes.as_slice().into()],
-            Evidence::SelfSigned => vec![Tier::SelfSigned.name().into(), Value::Bytes(Vec::new())],
-        };
+        let evidence = vec![self.evidence.format.as_str().into(), self.evidence.bytes.as_slice().into()];
         let mut fields = vec![
             (1, self.signing_key.as_bytes().as_slice().into()),
             (2, self.key_config.encode().as_slice().into()),
@@ -174,6 +242,10 @@ impl Payload for Attestation {
             (9, self.nonce.into()),
         ];
         fields.extend(self.previous.map(|previous| (10, previous.into())));
+        fields.extend(self.possession.map(|signature| (11, signature.as_slice().into())));
+        fields.extend(self.countersignature.map(|signature| (12, signature.as_slice().into())));
+        fields.extend(self.release_proof.as_deref().map(|proof| (13, proof.into())));
+        fields.extend(self.enrolment.map(|leaf| (14, leaf.into())));
         Value::Map(fields.into_iter().map(|(key, value)| (Value::Unsigned(key), value)).collect())
     }
 
@@ -197,19 +269,15 @@ impl Payload for Attestation {
                 .ok_or(FieldError::Field { key: 6, expected: "an array of hashes" })?,
             beacon: Beacon { checkpoint: fields.bytes(7)? },
             evidence: match <[Value; 2]>::try_from(fields.array(8)?).map_err(|_| evidence(8))? {
-                [Value::Text(format), Value::Bytes(bytes)] if format == Tier::SelfSigned.name() => {
-                    match bytes.as_slice() {
-                        [] => Evidence::SelfSigned,
-                        _ => return Err(evidence(8)),
-                    }
-                }
-                [Value::Text(format), Value::Bytes(bytes)] if is_plain(&format) => {
-                    Evidence::Other { format, bytes }
-                }
+                [Value::Text(format), Value::Bytes(bytes)] if is_plain(&format) => Evidence { format, bytes },
                 _ => return Err(evidence(8)),
             },
             nonce: fields.hash(9)?,
             previous: fields.has(10).then(|| fields.hash(10)).transpose()?,
+            possession: fields.has(11).then(|| fields.fixed(11)).transpose()?,
+            countersignature: fields.has(12).then(|| fields.fixed(12)).transpose()?,
+            release_proof: fields.has(13).then(|| fields.bytes(13)).transpose()?,
+            enrolment: fields.has(14).then(|| fields.hash(14)).transpose()?,
         })
     }
 }

@@ -6,11 +6,15 @@
 
 mod attestation;
 mod network;
+mod operation;
 
-pub use attestation::{Attestation, Beacon, Evidence, Tier, attestation_nonce};
-pub use network::{
-    Coordinator, Model, ModelFile, PolicyLeaf, Price, PriceTable, Release, Revocation, Verdict,
+pub use attestation::{
+    Attestation, Beacon, Evidence, Tier, UnknownTier, attestation_nonce, possession_message, rotation_message,
 };
+pub use network::{
+    Coordinator, Model, ModelFile, PolicyLeaf, Price, PriceTable, Release, Revocation, SignedBy, Verdict,
+};
+pub use operation::{ChallengeBatch, OperatorAction, Transcript, challenge_message, transcript_root};
 
 use crate::{
     cbor::{FieldError, Fields, Value},

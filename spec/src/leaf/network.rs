@@ -1,13 +1,14 @@
 //! The statements by which a network says what it is: coordinator, policy, prices, models, releases, verdicts and
 //! revocations.
 
-use super::{Payload, public_key};
+use super::{Payload, Tier, public_key};
 use crate::{
     cbor::{FieldError, Fields, Value, is_plain, map},
-    curve::PublicKey,
+    curve::{COMPRESSED_LEN, PublicKey, SIGNATURE_LEN},
+    evidence::{Anchor, Trust},
     hash::Hash,
     id::{KeyId, TreeSize, UnixSeconds},
-    statement::Kind,
+    statement::{Kind, Statement},
 };
 
 /// A coordinator's key and build.
@@ -148,7 +149,7 @@ fn is_below(name: &str) -> bool {
 }
 
 /// The rules that verdicts are given under.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PolicyLeaf {
     /// Names of the tiers that may serve.
     pub tiers: Vec<String>,
@@ -156,17 +157,53 @@ pub struct PolicyLeaf {
     pub max_lifetime: u64,
     /// Whether the coordinator seals on behalf of users who send it plain text.
     pub plaintext_api: bool,
+    /// Makers of TPMs that count.
+    pub anchors: Vec<Anchor>,
+    /// Auditors who may vouch for evidence that the public does not see.
+    pub endorsers: Vec<PublicKey>,
+    /// Application identifiers (`TEAM.bundle`) that may use App Attest.
+    pub apps: Vec<String>,
+    /// How long a release must have been in the log before it serves, in seconds.
+    pub cool_off: u64,
+    /// How old the lasting part of evidence may be, in seconds; 0 for any age.
+    pub max_enrolment: u64,
+}
+
+impl PolicyLeaf {
+    /// Whom these rules believe.
+    pub fn trust(&self) -> Trust<'_> {
+        Trust { anchors: &self.anchors, apps: &self.apps, endorsers: &self.endorsers }
+    }
 }
 
 impl Payload for PolicyLeaf {
     const KIND: Kind = Kind::Policy;
 
     fn to_value(&self) -> Value {
-        map([
+        let anchor = |anchor: &Anchor| {
+            Value::Array(vec![anchor.tier.name().into(), anchor.key.into(), anchor.name.as_str().into()])
+        };
+        let endorser = |key: &PublicKey| key.as_bytes().as_slice().into();
+        let mut fields = vec![
             (1, Value::Array(self.tiers.iter().map(|tier| tier.as_str().into()).collect())),
             (2, self.max_lifetime.into()),
             (3, Value::Bool(self.plaintext_api)),
-        ])
+        ];
+        // What says nothing is left out: rules have one encoding.
+        let mut list = |key, items: Vec<Value>| {
+            if !items.is_empty() {
+                fields.push((key, Value::Array(items)));
+            }
+        };
+        list(4, self.anchors.iter().map(anchor).collect());
+        list(5, self.endorsers.iter().map(endorser).collect());
+        list(6, self.apps.iter().map(|app| app.as_str().into()).collect());
+        for (key, seconds) in [(7, self.cool_off), (8, self.max_enrolment)] {
+            if seconds != 0 {
+                fields.push((key, seconds.into()));
+            }
+        }
+        Value::Map(fields.into_iter().map(|(key, value)| (Value::Unsigned(key), value)).collect())
     }
 
     fn from_fields(fields: &mut Fields) -> Result<Self, FieldError> {
@@ -174,7 +211,59 @@ impl Payload for PolicyLeaf {
             tiers: fields.texts(1)?,
             max_lifetime: fields.unsigned(2)?,
             plaintext_api: fields.boolean(3)?,
+            anchors: list(fields, 4, anchor, "[[tpm-hw or tpm-soft, key, name], …], not empty")?,
+            endorsers: list(fields, 5, endorser, "compressed P-256 points, at least one")?,
+            apps: list(fields, 6, app, "application identifiers, at least one")?,
+            cool_off: seconds(fields, 7)?,
+            max_enrolment: seconds(fields, 8)?,
         })
+    }
+}
+
+/// A list that is left out when it is empty.
+fn list<T>(
+    fields: &mut Fields,
+    key: u64,
+    item: fn(Value) -> Option<T>,
+    expected: &'static str,
+) -> Result<Vec<T>, FieldError> {
+    if !fields.has(key) {
+        return Ok(Vec::new());
+    }
+    let items: Option<Vec<T>> = fields.array(key)?.into_iter().map(item).collect();
+    items.filter(|items| !items.is_empty()).ok_or(FieldError::Field { key, expected })
+}
+
+/// A number of seconds that is left out when it is 0.
+fn seconds(fields: &mut Fields, key: u64) -> Result<u64, FieldError> {
+    match fields.has(key).then(|| fields.unsigned(key)).transpose()? {
+        Some(0) => Err(FieldError::Field { key, expected: "seconds, left out when 0" }),
+        seconds => Ok(seconds.unwrap_or(0)),
+    }
+}
+
+fn anchor(value: Value) -> Option<Anchor> {
+    let Value::Array(parts) = value else { return None };
+    let [Value::Text(tier), Value::Bytes(key), Value::Text(name)] = <[Value; 3]>::try_from(parts).ok()?
+    else {
+        return None;
+    };
+    let tier = tier.parse().ok().filter(|tier| matches!(tier, Tier::TpmHw | Tier::TpmSoft))?;
+    is_plain(&name).then_some(())?;
+    Some(Anchor { tier, key: Hash::try_from(key.as_slice()).ok()?, name })
+}
+
+fn endorser(value: Value) -> Option<PublicKey> {
+    match value {
+        Value::Bytes(bytes) if bytes.len() == COMPRESSED_LEN => PublicKey::from_sec1(&bytes).ok(),
+        _ => None,
+    }
+}
+
+fn app(value: Value) -> Option<String> {
+    match value {
+        Value::Text(app) if is_plain(&app) && !app.is_empty() => Some(app),
+        _ => None,
     }
 }
 
@@ -240,6 +329,9 @@ impl Payload for PriceTable {
     }
 }
 
+/// A signature with the key that made it.
+pub type SignedBy = (PublicKey, [u8; SIGNATURE_LEN]);
+
 /// A provider build that may serve.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Release {
@@ -253,19 +345,49 @@ pub struct Release {
     pub commit: String,
     /// It must not serve before.
     pub not_before: UnixSeconds,
+    /// What hardware that measures code must see: the full SHA-256 of the CodeDirectory, or of a launch measurement.
+    pub code: Option<Hash>,
+    /// Other release keys that signed [`approval_message`](Self::approval_message).
+    pub approvals: Vec<SignedBy>,
+}
+
+impl Release {
+    /// What an approver signs: everything but the approvals.
+    pub fn approval_message(&self) -> Vec<u8> {
+        let bare = Self { approvals: Vec::new(), ..self.clone() };
+        [b"glassbloom/release-approval/v1\0", bare.to_value().encode().as_slice()].concat()
+    }
+
+    /// How many of `keys` stand behind a release that `statement` carries: its signer, and each that approved.
+    pub fn approved_by(&self, statement: &Statement, keys: &[PublicKey]) -> usize {
+        let message = self.approval_message();
+        let approves = |key: &&PublicKey| {
+            statement.verify(key).is_ok()
+                || self
+                    .approvals
+                    .iter()
+                    .any(|(by, signature)| by == *key && key.verify(&message, signature).is_ok())
+        };
+        keys.iter().filter(approves).count()
+    }
 }
 
 impl Payload for Release {
     const KIND: Kind = Kind::Release;
 
     fn to_value(&self) -> Value {
-        map([
+        let mut fields = vec![
             (1, self.version.as_str().into()),
             (2, self.build.into()),
             (3, self.platform.as_str().into()),
             (4, self.commit.as_str().into()),
             (5, self.not_before.get().into()),
-        ])
+        ];
+        fields.extend(self.code.map(|code| (6, code.into())));
+        if !self.approvals.is_empty() {
+            fields.push((7, Value::Array(self.approvals.iter().map(signed_by_value).collect())));
+        }
+        Value::Map(fields.into_iter().map(|(key, value)| (Value::Unsigned(key), value)).collect())
     }
 
     fn from_fields(fields: &mut Fields) -> Result<Self, FieldError> {
@@ -275,8 +397,20 @@ impl Payload for Release {
             platform: fields.text(3)?,
             commit: fields.text(4)?,
             not_before: fields.unsigned(5)?.into(),
+            code: fields.has(6).then(|| fields.hash(6)).transpose()?,
+            approvals: list(fields, 7, signed_by, "[[key, signature], …], not empty")?,
         })
     }
+}
+
+pub(super) fn signed_by(value: Value) -> Option<SignedBy> {
+    let Value::Array(parts) = value else { return None };
+    let [key, Value::Bytes(signature)] = <[Value; 2]>::try_from(parts).ok()? else { return None };
+    Some((endorser(key)?, signature.try_into().ok()?))
+}
+
+pub(super) fn signed_by_value((key, signature): &SignedBy) -> Value {
+    Value::Array(vec![key.as_bytes().as_slice().into(), signature.as_slice().into()])
 }
 
 /// A signing key that is dead.

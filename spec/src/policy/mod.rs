@@ -1,7 +1,7 @@
 //! Trust policies: which logs, which witnesses, and how many of them must agree. `[c2sp.org/tlog-policy]`
 //!
-//! A Glassbloom policy is a tlog-policy with a few more lines: `coordinator`, `release`, `accept` and
-//! `checkpoint-age`. [`Policy::open`] is the only way from bytes to a [`Checkpoint`].
+//! A Glassbloom policy is a tlog-policy with a few more lines: `coordinator`, `release`,
+//! `release-threshold`, `accept`, `anchor`, `endorser`, `app` and `checkpoint-age`. [`Policy::open`] is the only way from bytes to a [`Checkpoint`].
 
 mod open;
 mod parse;
@@ -12,7 +12,14 @@ pub use self::{
     open::{Checkpoint, Inconsistency, InconsistencyReason, LogSigned, Logged, OpenError},
     parse::{PolicyError, PolicyProblem},
 };
-use crate::{curve::PublicKey, id::UnixSeconds, note::VerifierKey};
+use crate::{
+    curve::PublicKey,
+    evidence::{Anchor, Trust},
+    id::UnixSeconds,
+    leaf::Release,
+    note::VerifierKey,
+    statement::Statement,
+};
 
 /// How old a checkpoint may be when the policy does not say, in seconds: a day.
 pub const DEFAULT_CHECKPOINT_AGE: u64 = 24 * 60 * 60;
@@ -26,7 +33,11 @@ pub struct Policy {
     quorum: Quorum,
     coordinators: Vec<PublicKey>,
     releases: Vec<PublicKey>,
+    release_threshold: usize,
     accepted_tiers: Vec<String>,
+    anchors: Vec<Anchor>,
+    endorsers: Vec<PublicKey>,
+    apps: Vec<String>,
     checkpoint_age: u64,
 }
 
@@ -110,6 +121,21 @@ impl Policy {
     /// The keys that may sign releases.
     pub fn releases(&self) -> &[PublicKey] {
         &self.releases
+    }
+
+    /// How many of the release keys must stand behind a release.
+    pub const fn release_threshold(&self) -> usize {
+        self.release_threshold
+    }
+
+    /// Whether enough release keys signed or approved this release.
+    pub fn trusts_release(&self, statement: &Statement, release: &Release) -> bool {
+        release.approved_by(statement, &self.releases) >= self.release_threshold
+    }
+
+    /// Whom this policy believes about hardware, beyond the vendors that are pinned.
+    pub fn trust(&self) -> Trust<'_> {
+        Trust { anchors: &self.anchors, apps: &self.apps, endorsers: &self.endorsers }
     }
 
     /// The tiers of evidence that are good enough. Empty means that the policy names none.
@@ -205,6 +231,18 @@ impl fmt::Display for Policy {
         }
         for key in &self.releases {
             writeln!(f, "release {key}")?;
+        }
+        if self.release_threshold != 1 {
+            writeln!(f, "release-threshold {}", self.release_threshold)?;
+        }
+        for anchor in &self.anchors {
+            writeln!(f, "anchor {} {} {}", anchor.tier, anchor.key, anchor.name)?;
+        }
+        for key in &self.endorsers {
+            writeln!(f, "endorser {key}")?;
+        }
+        for app in &self.apps {
+            writeln!(f, "app {app}")?;
         }
         if !self.accepted_tiers.is_empty() {
             writeln!(f, "accept {}", self.accepted_tiers.join(" "))?;

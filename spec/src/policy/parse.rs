@@ -7,7 +7,9 @@ use core::str::FromStr;
 use super::{DEFAULT_CHECKPOINT_AGE, Group, Log, Member, Policy, Quorum, Witness};
 use crate::{
     curve::PublicKey,
+    evidence::Anchor,
     id::parse_decimal,
+    leaf::Tier,
     note::{KeyError, VerifierKey},
 };
 
@@ -24,6 +26,11 @@ pub struct PolicyError {
 /// What is wrong with a policy's line.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PolicyProblem {
+    /// Not a tier of TPMs with the hash of a key.
+    #[error(
+        "{0:?} is not `tpm-hw` or `tpm-soft` with 64 hexadecimal digits: the SHA-256 of the root's public key"
+    )]
+    BadAnchor(String),
     /// Control characters, as from a file with Windows line ends.
     #[error("control characters other than tab are not allowed; save the file with plain newlines")]
     BadCharacter,
@@ -107,7 +114,11 @@ struct Draft {
     quorum: Option<Quorum>,
     coordinators: Vec<PublicKey>,
     releases: Vec<PublicKey>,
+    release_threshold: Option<usize>,
     accepted_tiers: Vec<String>,
+    anchors: Vec<Anchor>,
+    endorsers: Vec<PublicKey>,
+    apps: Vec<String>,
     checkpoint_age: Option<u64>,
     /// Raw public keys, whatever their names: one key is one party.
     raw_keys: HashSet<Vec<u8>>,
@@ -142,6 +153,14 @@ impl Draft {
             ["coordinator", ..] => Err(PolicyProblem::WrongWords("coordinator KEY")),
             ["release", key] => add_statement_key(&mut self.releases, key),
             ["release", ..] => Err(PolicyProblem::WrongWords("release KEY")),
+            ["release-threshold", number] => self.threshold(number),
+            ["release-threshold", ..] => Err(PolicyProblem::WrongWords("release-threshold K")),
+            ["anchor", tier, key, name @ ..] if !name.is_empty() => self.anchor(tier, key, &name.join(" ")),
+            ["anchor", ..] => Err(PolicyProblem::WrongWords("anchor tpm-hw|tpm-soft SHA256-OF-ITS-KEY NAME")),
+            ["endorser", key] => add_statement_key(&mut self.endorsers, key),
+            ["endorser", ..] => Err(PolicyProblem::WrongWords("endorser KEY")),
+            ["app", app] => self.app(app),
+            ["app", ..] => Err(PolicyProblem::WrongWords("app TEAM.BUNDLE")),
             ["accept", tiers @ ..] if !tiers.is_empty() => self.accept(tiers),
             ["accept", ..] => Err(PolicyProblem::WrongWords("accept TIER...")),
             ["checkpoint-age", age] => self.age(age),
@@ -230,6 +249,41 @@ impl Draft {
         Ok(())
     }
 
+    fn threshold(&mut self, number: &str) -> Result<(), PolicyProblem> {
+        if self.release_threshold.is_some() {
+            return Err(PolicyProblem::DuplicateLine("release-threshold"));
+        }
+        let threshold = parse_decimal(number).ok().and_then(|number| usize::try_from(number).ok());
+        self.release_threshold = Some(
+            threshold
+                .filter(|&threshold| threshold > 0)
+                .ok_or_else(|| PolicyProblem::BadThreshold(number.to_owned()))?,
+        );
+        Ok(())
+    }
+
+    fn anchor(&mut self, tier: &str, key: &str, name: &str) -> Result<(), PolicyProblem> {
+        let bad = || PolicyProblem::BadAnchor(format!("{tier} {key}"));
+        let tier: Tier = tier.parse().map_err(|_| bad())?;
+        if !matches!(tier, Tier::TpmHw | Tier::TpmSoft) {
+            return Err(bad());
+        }
+        let key = key.parse().map_err(|_| bad())?;
+        if self.anchors.iter().any(|anchor| anchor.key == key) {
+            return Err(PolicyProblem::DuplicateKey);
+        }
+        self.anchors.push(Anchor { tier, key, name: name.to_owned() });
+        Ok(())
+    }
+
+    fn app(&mut self, app: &str) -> Result<(), PolicyProblem> {
+        if self.apps.iter().any(|known| known == app) {
+            return Err(PolicyProblem::DuplicateName(app.to_owned()));
+        }
+        self.apps.push(app.to_owned());
+        Ok(())
+    }
+
     fn age(&mut self, age: &str) -> Result<(), PolicyProblem> {
         if self.checkpoint_age.is_some() {
             return Err(PolicyProblem::DuplicateLine("checkpoint-age"));
@@ -260,6 +314,11 @@ impl Draft {
     }
 
     fn finish(self) -> Result<Policy, PolicyProblem> {
+        let release_threshold = self.release_threshold.unwrap_or(1);
+        // More than there are keys would mean that nothing ever serves: a slip, told at once.
+        if self.release_threshold.is_some_and(|threshold| threshold > self.releases.len()) {
+            return Err(PolicyProblem::BadThreshold(release_threshold.to_string()));
+        }
         Ok(Policy {
             logs: self.logs,
             witnesses: self.witnesses,
@@ -267,7 +326,11 @@ impl Draft {
             quorum: self.quorum.ok_or(PolicyProblem::NoQuorum)?,
             coordinators: self.coordinators,
             releases: self.releases,
+            release_threshold,
             accepted_tiers: self.accepted_tiers,
+            anchors: self.anchors,
+            endorsers: self.endorsers,
+            apps: self.apps,
             checkpoint_age: self.checkpoint_age.unwrap_or(DEFAULT_CHECKPOINT_AGE),
         })
     }

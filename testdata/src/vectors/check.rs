@@ -7,8 +7,12 @@ use glassbloom_spec::{
     cbor::Value,
     curve::PublicKey,
     envelope,
+    evidence::endorsement::Endorsement,
     id::UnixMillis,
-    leaf::{Attestation, Coordinator, Model, Payload, PolicyLeaf, PriceTable, Release, Revocation, Verdict},
+    leaf::{
+        Attestation, ChallengeBatch, Coordinator, Model, OperatorAction, Payload, PolicyLeaf, PriceTable,
+        Release, Revocation, Verdict,
+    },
     merkle::verify_consistency,
     policy::Policy,
     proof::TlogProof,
@@ -92,6 +96,9 @@ fn leaf(kind: &str, bytes: &[u8]) -> Result<(), String> {
     }
     match kind {
         "attestation" => decode::<Attestation>(bytes),
+        "challenge-batch" => decode::<ChallengeBatch>(bytes),
+        "endorsement" => decode::<Endorsement>(bytes),
+        "operator-action" => decode::<OperatorAction>(bytes),
         "coordinator" => decode::<Coordinator>(bytes),
         "model" => decode::<Model>(bytes),
         "policy" => decode::<PolicyLeaf>(bytes),

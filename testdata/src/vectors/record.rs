@@ -24,7 +24,7 @@ pub(super) fn folder(world: &World) -> Folder {
     let good = world.record();
     folder.pass("record", "steps", "", good.to_value().encode());
     folder.pass("with_optional_field", "record", "", with(&good.to_value(), 128, Value::Null).encode());
-    folder.fail("critical_field", "record", "", with(&good.to_value(), 8, Value::Null).encode());
+    folder.fail("critical_field", "record", "", with(&good.to_value(), 9, Value::Null).encode());
     folder.fail("not_a_map", "record", "", Value::Array(Vec::new()).encode());
     folder.fail(
         "leaf_without_proof",
@@ -107,7 +107,31 @@ fn planned() -> Vec<(&'static str, &'static str, Plan)> {
             "evidence_unknown",
             "evidence",
             attested(|it| {
-                it.evidence = Evidence::Other { format: "self-signed-2".into(), bytes: Vec::new() };
+                it.evidence = Evidence { format: "self-signed-2".into(), bytes: Vec::new() };
+                false
+            }),
+        ),
+        (
+            "self_signed_with_bytes",
+            "evidence",
+            attested(|it| {
+                it.evidence.bytes = vec![1];
+                false
+            }),
+        ),
+        (
+            "sealing_key_not_possessed",
+            "evidence",
+            attested(|it| {
+                it.possession = Some([1; 64]);
+                false
+            }),
+        ),
+        (
+            "enrolment_unknown",
+            "evidence",
+            attested(|it| {
+                it.enrolment = Some(no_leaf());
                 false
             }),
         ),
@@ -159,6 +183,9 @@ fn planned() -> Vec<(&'static str, &'static str, Plan)> {
     let mut plan = Plan::default();
     plan.rules.tiers = vec!["mda".into()];
     plans.push(("tier_not_accepted_by_the_rules", "evidence", plan));
+    let mut plan = Plan::default();
+    plan.rules.cool_off = 3600;
+    plans.push(("build_cooling_off", "evidence", plan));
     let mut plan = Plan::default();
     plan.release.not_before = UnixSeconds::new(NOW + 1);
     plans.push(("build_not_yet_released", "evidence", plan));

@@ -51,6 +51,7 @@ impl Default for Plan {
                 tiers: vec!["self-signed".to_owned()],
                 max_lifetime: 24 * 3600,
                 plaintext_api: false,
+                ..PolicyLeaf::default()
             },
             prices: PriceTable {
                 prices: vec![Price { alias: MODEL.to_owned(), prompt: 50_000, completion: 200_000 }],
@@ -72,6 +73,8 @@ impl Default for Plan {
                 platform: "aarch64-macos".to_owned(),
                 commit: "0123456789abcdef0123456789abcdef01234567".to_owned(),
                 not_before: UnixSeconds::new(NOW - 3600),
+                code: None,
+                approvals: Vec::new(),
             },
             attestation: |_| false,
             beacon: |keys, registry| registry.checkpoint(keys, registry.size(), NOW),
@@ -117,13 +120,20 @@ impl Plan {
             not_after: UnixSeconds::new(NOW + 12 * 3600),
             models: vec![self.model.digest()],
             beacon,
-            evidence: Evidence::SelfSigned,
+            evidence: Evidence::self_signed(),
             previous: None,
+            possession: None,
+            countersignature: None,
+            release_proof: None,
+            enrolment: None,
         };
         if (self.attestation)(&mut attestation) {
             attestation.nonce = attestation.expected_nonce();
         }
-        attestation
+        match attestation.possession {
+            None => attestation.possessed(&keys.sealing),
+            Some(_) => attestation,
+        }
     }
 
     pub(super) fn attestation_signer<'a>(&self, keys: &'a Keys) -> &'a SigningKey {

@@ -1,14 +1,15 @@
 //! A provider: its keys, what vouches for them, and what the registry and the receipts say about it.
 
 use glassbloom_spec::{
+    evidence::Proven,
     hash::Hash,
-    id::{KeyId, UnixMillis, UnixSeconds},
+    id::{KeyId, LeafIndex, UnixMillis, UnixSeconds},
+    judge::{Judgement, RegistryView, Released, judge},
     leaf::{Attestation, Model, Payload, PolicyLeaf, Release, Tier, Verdict},
     merkle::root_of,
     policy::Policy,
     receipt::Receipt,
     statement::{Statement, key_id},
-    verify::{Judgement, RegistryView, judge},
 };
 
 use super::{Site, Trouble, overview, pin};
@@ -35,8 +36,10 @@ pub struct Provider {
     pub key: KeyId,
     /// The attestation, field by field.
     pub fields: Vec<Field>,
-    /// How its claims are backed; `None` for evidence that this version does not know.
-    pub tier: Option<Tier>,
+    /// What its evidence proves, judged here; `None` where it proves nothing.
+    pub proven: Option<Proven>,
+    /// What the evidence lacks, in words.
+    pub lacking: Option<String>,
     /// What the coordinator judged.
     pub verdicts: Vec<VerdictLine>,
     /// The models that it serves: alias and entry, or just the digest.
@@ -121,7 +124,8 @@ pub async fn load<F: Fetch + Clone>(
             "The nonce is not derived from the beacon and both keys: the evidence may be another's.",
         )
     });
-    steps.push(verdict_step(site.policy(), statement, entry, &registry));
+    let judged = judge_anew(site.policy(), statement, entry, &registry);
+    steps.push(verdict_step(&judged));
     steps.push(match registry.revocation(key) {
         Some((by, revocation)) => Step::failed(
             "Not revoked",
@@ -144,7 +148,8 @@ pub async fn load<F: Fetch + Clone>(
         key,
         fields: describe::fields(statement, Some(&registry))
             .map_err(|error| malformed(&error.to_string()))?,
-        tier: attestation.tier(),
+        lacking: judged.as_ref().ok().and_then(|judged| judged.judgement.detail.clone()),
+        proven: judged.ok().and_then(|judged| judged.judgement.proven),
         verdicts: verdicts(&registry, &leaf),
         models: attestation.models.iter().map(|digest| model_line(&registry, digest)).collect(),
         release: release_of(&registry, &attestation.build, u64::MAX)
@@ -212,8 +217,14 @@ struct Before<'a> {
 }
 
 impl RegistryView for Before<'_> {
-    fn release(&self, build: &Hash) -> Option<Release> {
-        release_of(self.registry, build, self.index).map(|(_, release)| release)
+    fn release(&self, build: &Hash) -> Option<Released> {
+        let (entry, says) = release_of(self.registry, build, self.index)?;
+        Some(Released { says, statement: entry.statement.as_ref()?.bytes().to_vec() })
+    }
+
+    fn attestation(&self, leaf: &Hash) -> Option<Attestation> {
+        let entry = self.registry.by_leaf(leaf).filter(|entry| entry.index.get() < self.index)?;
+        Attestation::of(entry.statement.as_ref().filter(|_| entry.authority.is_known())?).ok()
     }
 
     fn has_model(&self, digest: &Hash) -> bool {
@@ -226,45 +237,62 @@ fn release_of<'a>(registry: &'a Registry, build: &Hash, before: u64) -> Option<(
     registry.all::<Release>().find(|(entry, release)| entry.index.get() < before && release.build == *build)
 }
 
-/// Judges the attestation anew and compares with what was logged.
-fn verdict_step(policy: &Policy, statement: &Statement, entry: &RegistryEntry, registry: &Registry) -> Step {
+/// A logged verdict, and what judging anew gives.
+pub(super) struct Judged {
+    by: LeafIndex,
+    verdict: Verdict,
+    pub(super) judgement: Judgement,
+}
+
+/// Judges an attestation anew, as of its last verdict and under the rules which that names.
+///
+/// # Errors
+/// In words, when there is nothing to compare with.
+pub(super) fn judge_anew(
+    policy: &Policy,
+    statement: &Statement,
+    entry: &RegistryEntry,
+    registry: &Registry,
+) -> Result<Judged, &'static str> {
+    let (by, verdict) = registry
+        .all::<Verdict>()
+        .filter(|(_, verdict)| verdict.attestation == entry.leaf)
+        .last()
+        .ok_or("No coordinator has judged this attestation yet.")?;
+    let rules = registry
+        .by_leaf(&verdict.policy)
+        .and_then(|rules| PolicyLeaf::of(rules.statement.as_ref()?).ok())
+        .ok_or("The registry does not have the policy that the verdict names.")?;
+    let judgement = judge(statement, &rules, policy, &Before { registry, index: by.index.get() });
+    Ok(Judged { by: by.index, verdict, judgement })
+}
+
+/// Compares what was logged with the judgement made here.
+fn verdict_step(judged: &Result<Judged, &'static str>) -> Step {
     const NAME: &str = "Verdict recomputed";
-    let Some((by, verdict)) =
-        registry.all::<Verdict>().filter(|(_, verdict)| verdict.attestation == entry.leaf).last()
-    else {
-        return Step::not_verifiable(NAME, "No coordinator has judged this attestation yet.");
+    let Judged { by, verdict, judgement } = match judged {
+        Ok(judged) => judged,
+        Err(why) => return Step::not_verifiable(NAME, *why),
     };
-    let rules =
-        registry.by_leaf(&verdict.policy).and_then(|rules| PolicyLeaf::of(rules.statement.as_ref()?).ok());
-    let Some(rules) = rules else {
-        return Step::not_verifiable(NAME, "The registry does not have the policy that the verdict names.");
-    };
-    let Judgement { tier, reasons } =
-        judge(statement, &rules, policy, &Before { registry, index: by.index.get() });
-    if tier.map(Tier::name) != verdict.tier.as_deref() || reasons != verdict.reasons {
+    let (tier, reasons) = (judgement.tier, &judgement.reasons);
+    if tier.map(Tier::name) != verdict.tier.as_deref() || *reasons != verdict.reasons {
         let found = tier
             .map_or_else(|| format!("may not serve ({})", reasons.join(", ")), |tier| format!("tier {tier}"));
         return Step::failed(
             NAME,
             format!(
-                "Judged anew it comes to {found}, but registry entry {} says {}.",
-                by.index,
-                verdict_text(&verdict)
+                "Judged anew it comes to {found}, but registry entry {by} says {}.",
+                verdict_text(verdict)
             ),
         );
     }
     match tier {
-        Some(tier) => Step::verified(
-            NAME,
-            format!("Judged anew it comes to tier {tier}, as registry entry {} says.", by.index),
-        ),
+        Some(tier) => {
+            Step::verified(NAME, format!("Judged anew it comes to tier {tier}, as registry entry {by} says."))
+        }
         None => Step::failed(
             NAME,
-            format!(
-                "Judged anew it may not serve, as registry entry {} says: {}.",
-                by.index,
-                reasons.join(", ")
-            ),
+            format!("Judged anew it may not serve, as registry entry {by} says: {}.", reasons.join(", ")),
         ),
     }
 }

@@ -1,6 +1,6 @@
 //! A provider: keys, what vouches for them, and what that does not prove.
 
-use glassbloom_spec::leaf::Tier;
+use glassbloom_spec::evidence::Proven;
 use leptos::prelude::*;
 
 use crate::{
@@ -25,7 +25,8 @@ pub fn ProviderPage(
         entry,
         key,
         fields,
-        tier,
+        proven,
+        lacking,
         verdicts,
         models,
         release,
@@ -56,7 +57,7 @@ pub fn ProviderPage(
         </section>
         {replaced}
         <Verdict outcome=outcome testid="provider-verdict"/>
-        <TierView tier=tier/>
+        <TierView proven=proven lacking=lacking/>
         <div class="split">
             <div class="main-column">
                 <section class="card">
@@ -96,11 +97,25 @@ fn linked(name: String, route: Option<Route>) -> AnyView {
 
 /// What the evidence proves, and beside it what it does not.
 #[component]
-fn TierView(tier: Option<Tier>) -> impl IntoView {
-    let (name, proves, does_not) = tier.map_or(
-        ("unknown evidence", "nothing: this version does not know the format", "anything at all"),
-        |tier| (tier.name(), tier.proves(), tier.does_not_prove()),
+fn TierView(proven: Option<Proven>, lacking: Option<String>) -> impl IntoView {
+    let (name, proves, does_not) = proven.as_ref().map_or(
+        ("nothing proven", lacking.unwrap_or_else(|| "nothing".to_owned()), "anything at all"),
+        |proven| (proven.tier.name(), proven.tier.proves().to_owned(), proven.tier.does_not_prove()),
     );
+    let claims = proven.map(|proven| proven.claims).unwrap_or_default();
+    let rows = claims.into_iter().map(|claim| {
+        view! {
+            <tr><th scope="row">{claim.name}</th><td>{claim.value.to_string()}</td><td><span class="tag">{claim.by.name()}</span></td></tr>
+        }
+    });
+    let table = (rows.len() > 0).then(|| {
+        view! {
+            <table class="claims" data-testid="provider-claims">
+                <thead><tr><th scope="col">"Claim"</th><th scope="col">"Value"</th><th scope="col">"Vouched for by"</th></tr></thead>
+                <tbody>{rows.collect_view()}</tbody>
+            </table>
+        }
+    });
     view! {
         <section class="tier" aria-label="Tier" data-testid="provider-tier">
             <h2>"Tier "<span class="tag">{name}</span></h2>
@@ -108,6 +123,7 @@ fn TierView(tier: Option<Tier>) -> impl IntoView {
                 <div><h3>"What it proves"</h3><p>{proves}"."</p></div>
                 <div class="not"><h3>"What it does not prove"</h3><p>{does_not}"."</p></div>
             </div>
+            {table}
         </section>
     }
 }

@@ -5,7 +5,7 @@ use std::{cell::RefCell, collections::BTreeMap, rc::Rc};
 use glassbloom_spec::{
     bundle::ReceiptBundle,
     checkpoint::TreeHead,
-    curve::{Signer, SigningKey},
+    curve::{EcdhSecret, Signer, SigningKey},
     hash::Hash,
     id::{KeyId, UnixMillis, UnixMinutes, UnixSeconds},
     leaf::{
@@ -181,8 +181,12 @@ impl FakeNetwork {
             quote: None,
         };
         self.registry.add(&coordinator.sign(&self.coordinator).unwrap());
-        let rules =
-            PolicyLeaf { tiers: vec!["self-signed".into()], max_lifetime: 30 * 86_400, plaintext_api: true };
+        let rules = PolicyLeaf {
+            tiers: vec!["self-signed".into()],
+            max_lifetime: 30 * 86_400,
+            plaintext_api: true,
+            ..PolicyLeaf::default()
+        };
         let policy = self.registry.add(&rules.sign(&self.coordinator).unwrap());
         let prices = PriceTable {
             prices: vec![Price { alias: "bloom-tiny".into(), prompt: 50_000, completion: 200_000 }],
@@ -202,10 +206,13 @@ impl FakeNetwork {
             platform: "x86_64-unknown-linux-gnu".into(),
             commit: "fake".into(),
             not_before: UnixSeconds::new(0),
+            code: None,
+            approvals: Vec::new(),
         };
         self.registry.add(&release.sign(&self.release).unwrap());
 
         let beacon = Beacon { checkpoint: self.checkpoint(&self.registry, 900, 2) };
+        let sealing = EcdhSecret::from_bytes(&key("sealing").to_bytes()).unwrap();
         let key_config = KeyConfig::new(1, key("sealing").public_key());
         let signing_key = self.provider.public_key();
         let attestation = Attestation {
@@ -217,9 +224,14 @@ impl FakeNetwork {
             not_after: UnixSeconds::new(NOW.get() / 1000 + 7 * 86_400),
             models: vec![Model::digest_of(&files)],
             beacon,
-            evidence: Evidence::SelfSigned,
+            evidence: Evidence::self_signed(),
             previous: None,
-        };
+            possession: None,
+            countersignature: None,
+            release_proof: None,
+            enrolment: None,
+        }
+        .possessed(&sealing);
         self.attestation = self.registry.add(&attestation.sign(&self.provider).unwrap());
         let verdict = Verdict {
             policy,
@@ -288,6 +300,7 @@ impl FakeNetwork {
             prices: self.registry.proof(2),
             model: self.registry.proof(3),
             release: self.registry.proof(4),
+            enrolment: None,
         };
         self.bundle = Some(ReceiptBundle {
             record,

@@ -29,6 +29,8 @@ fn filler(key: &SigningKey, version: &str) -> Statement {
         platform: "test".to_owned(),
         commit: "test".to_owned(),
         not_before: UnixSeconds::new(0),
+        code: None,
+        approvals: Vec::new(),
     };
     release.sign(key).unwrap()
 }

@@ -246,6 +246,7 @@ pub async fn record_now(
         prices: again(&record.prices).await,
         model: again(&record.model).await,
         release: again(&record.release).await,
+        enrolment: None,
     }
 }
 

@@ -39,6 +39,8 @@ impl TestNet {
             platform: measure::platform(),
             commit: "test".to_owned(),
             not_before: UnixSeconds::new(0),
+            code: None,
+            approvals: Vec::new(),
         };
         std::fs::write(at("release"), release.sign(&release_key).unwrap().bytes()).unwrap();
         let release = Signer::public_key(&release_key);

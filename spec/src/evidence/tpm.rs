@@ -1,0 +1,20 @@
+//! Evidence of format `tpm`.
+
+use super::{Bound, Proven, Refused, Trust};
+use crate::hash::Hash;
+
+/// The format's name.
+pub const FORMAT: &str = "tpm";
+
+/// Verifies evidence of this format.
+///
+/// # Errors
+/// With the reason.
+pub fn verify(_bytes: &[u8], _bound: &Bound, _trust: &Trust) -> Result<Proven, Refused> {
+    Err(Refused::new("evidence-unknown", "this version does not verify tpm"))
+}
+
+/// Names the part that is made once per key.
+pub fn lasting(_bytes: &[u8]) -> Option<Hash> {
+    None
+}
