@@ -8,7 +8,7 @@ use core::{cmp, fmt, hash, str::FromStr};
 use base64::{Engine, prelude::BASE64_STANDARD};
 use p256::ecdsa::{
     Signature, VerifyingKey,
-    signature::{Signer as _, Verifier as _},
+    signature::{Signer as _, Verifier as _, hazmat::PrehashVerifier as _},
 };
 use zeroize::Zeroizing;
 
@@ -254,6 +254,16 @@ impl PublicKey {
             return Err(BadSignature);
         }
         self.key.verify(message, &signature).map_err(|_| BadSignature)
+    }
+
+    /// Checks a vendor's ECDSA signature r || s over a digest of 32 bytes or more, with s in either half: hardware
+    /// does not choose, and what it signs is not named by its signature.
+    ///
+    /// # Errors
+    /// When it does not verify.
+    pub fn verify_digest(&self, digest: &[u8], signature: &[u8; SIGNATURE_LEN]) -> Result<(), BadSignature> {
+        let signature = Signature::from_slice(signature).map_err(|_| BadSignature)?;
+        self.key.verify_prehash(digest, &signature).map_err(|_| BadSignature)
     }
 }
 

@@ -4,7 +4,9 @@ use core::{fmt, str::FromStr};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use hmac::{Hmac, KeyInit, Mac};
-use sha2::{Digest, Sha256};
+use sha2::Digest;
+// For the padding of RSA, whose digest is a type.
+pub(crate) use sha2::{Sha256, Sha384};
 
 /// A SHA-256 value: a leaf, a tree node, a root or a plain digest.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -117,6 +119,11 @@ impl<'de> serde::Deserialize<'de> for Hash {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
     }
+}
+
+/// SHA-384 of the bytes, which vendors sign; what is ours is SHA-256.
+pub fn sha384(bytes: &[u8]) -> [u8; 48] {
+    Sha384::digest(bytes).into()
 }
 
 /// HMAC-SHA256 over the concatenated parts. `[RFC 2104]`
