@@ -14,6 +14,7 @@ pub mod app_attest;
 pub mod claim;
 pub mod der;
 pub mod endorsement;
+pub mod exchange;
 pub mod key;
 pub mod mda;
 pub mod snp;
