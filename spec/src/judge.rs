@@ -151,7 +151,7 @@ pub(crate) fn enrolment(
         let detail = format!("enrolled {age} s before, and the rules allow {} s", rules.max_enrolment);
         return Err(Refused::new("enrolment-too-old", detail));
     }
-    Ok(Some(Enrolled { nonce: first.nonce, at: made }))
+    Ok(Some(Enrolled { nonce: first.nonce, at: made, signing_key: first.signing_key }))
 }
 
 fn holds_sealing_key(attestation: &Attestation, proven: &Proven) -> bool {

@@ -3,6 +3,9 @@
 use super::{Bound, Proven, Refused, Trust};
 use crate::hash::Hash;
 
+/// 1.2.840.113635.100.4.24: the purpose that certificates of attested keys have since 2026.
+pub(crate) const ATTESTATION_PURPOSE: &[u8] = b"\x2a\x86\x48\x86\xf7\x63\x64\x04\x18";
+
 /// The format's name.
 pub const FORMAT: &str = "mda";
 

@@ -45,7 +45,7 @@ pub struct Bound<'a> {
 impl Bound<'_> {
     /// The nonce and time for the part of the evidence that is made once per key.
     pub fn enrolment(&self) -> Enrolled {
-        self.enrolled.unwrap_or(Enrolled { nonce: self.nonce, at: self.at })
+        self.enrolled.unwrap_or(Enrolled { nonce: self.nonce, at: self.at, signing_key: *self.signing_key })
     }
 }
 
@@ -56,6 +56,8 @@ pub struct Enrolled {
     pub nonce: Hash,
     /// When its beacon was witnessed.
     pub at: UnixSeconds,
+    /// The key that signed it: evidence with no fresh part vouches for that key and no other.
+    pub signing_key: PublicKey,
 }
 
 /// Whom the rules believe, beyond the vendors that are [pinned](anchor).
