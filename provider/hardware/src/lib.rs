@@ -7,7 +7,9 @@
 //! Nothing here depends on a C library, so that the whole crate, with what only runs on a Mac, type-checks anywhere.
 
 pub mod files;
+pub mod harden;
 mod os;
+pub mod secret;
 pub mod software;
 #[cfg(all(feature = "test-support", unix))]
 pub mod test_support;
@@ -94,56 +96,28 @@ pub trait Endorsed: Send + Sync {
     /// When the device fails.
     fn request(&self) -> Result<EnrolmentRequest, DeviceError>;
 
-    /// Opens the auditor's challenge, which only the device with the requested keys can.
+    /// Opens the auditor's challenge, which only the device with the requested keys can: a TPM2B_ID_OBJECT and a
+    /// TPM2B_ENCRYPTED_SECRET, with or without their lengths in front.
     ///
     /// # Errors
     /// When the device fails, or the challenge is for another.
-    fn activate(&self, challenge: &Challenge) -> Result<Zeroizing<Vec<u8>>, DeviceError>;
+    fn activate(&self, credential: &[u8], encrypted_secret: &[u8])
+    -> Result<Zeroizing<Vec<u8>>, DeviceError>;
 
-    /// Keeps what the auditor says, with the transcript that others check it by: from then on there is evidence.
+    /// Keeps what the auditor says, with the transcript that others check it by (CBOR): from then on there is evidence.
     ///
     /// # Errors
-    /// When the transcript is about other keys, or cannot be written.
-    fn set_enrolment(&self, transcript: &Transcript, endorsements: &[Vec<u8>]) -> Result<(), DeviceError>;
+    /// When the transcript is not of that form, or cannot be written.
+    fn set_enrolment(&self, transcript: &[u8], endorsements: &[Vec<u8>]) -> Result<(), DeviceError>;
 }
 
 /// What a device shows to an auditor.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EnrolmentRequest {
-    /// The maker's certificates in DER, the device's first.
+    /// The maker's certificates in DER: the device's first, the root's last if the operator names it.
     pub certificates: Vec<Vec<u8>>,
     /// The attestation key as the device describes it (TPMT_PUBLIC).
     pub attestation_key: Vec<u8>,
-}
-
-/// A secret that only one device can read, for one key beside it. Both as TPM2_ActivateCredential takes them, without the
-/// lengths in front.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Challenge {
-    /// TPMS_ID_OBJECT: the integrity HMAC with its length, then the encrypted secret.
-    pub credential: Vec<u8>,
-    /// The seed, encrypted to the endorsement key.
-    pub encrypted_secret: Vec<u8>,
-}
-
-/// What a challenge was made from: secret until it is answered, public afterwards.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Seeds {
-    /// The answer.
-    pub secret: [u8; 32],
-    /// The seed that the challenge was encrypted with.
-    pub seed: [u8; 32],
-    /// The randomness of the encryption of the seed; none for an endorsement key on P-256.
-    pub padding: Option<[u8; 32]>,
-}
-
-/// A challenge with all that makes it checkable by those who were not there.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Transcript {
-    /// What was sent.
-    pub challenge: Challenge,
-    /// What it was made from.
-    pub seeds: Seeds,
 }
 
 /// A device that did not do what it was asked for: the cause, and what to do next.

@@ -3,12 +3,12 @@
 use std::path::Path;
 
 use glassbloom_spec::{
-    cbor::{FieldError, Fields, Value, map},
+    cbor::{FieldError, Fields, Value},
     hash::Hash,
 };
 
 use super::command::Attested;
-use crate::{Challenge, DeviceError, Seeds, Transcript, files};
+use crate::{DeviceError, files};
 
 /// What is made once, with an auditor's help.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,7 +16,8 @@ pub(super) struct Lasting {
     pub(super) certificates: Vec<Vec<u8>>,
     /// TPMT_PUBLIC.
     pub(super) attestation_key: Vec<u8>,
-    pub(super) transcript: Transcript,
+    /// The activation transcript, a map.
+    pub(super) transcript: Value,
     pub(super) endorsements: Vec<Vec<u8>>,
     /// The attestation that it was logged with first.
     pub(super) leaf: Option<Hash>,
@@ -90,18 +91,10 @@ impl Lasting {
     fn fields(&self) -> Vec<(u64, Value)> {
         let array =
             |items: &[Vec<u8>]| Value::Array(items.iter().map(|item| item.as_slice().into()).collect());
-        let Transcript { challenge, seeds } = &self.transcript;
-        let transcript = map([
-            (1, challenge.credential.as_slice().into()),
-            (2, challenge.encrypted_secret.as_slice().into()),
-            (3, seeds.secret.as_slice().into()),
-            (4, seeds.seed.as_slice().into()),
-            (5, seeds.padding.as_ref().map_or(&[][..], |padding| padding).into()),
-        ]);
         vec![
             (1, array(&self.certificates)),
             (2, self.attestation_key.as_slice().into()),
-            (3, transcript),
+            (3, self.transcript.clone()),
             (4, array(&self.endorsements)),
         ]
     }
@@ -120,26 +113,27 @@ impl Lasting {
         };
         let certificates = byte_strings(&mut fields, 1)?;
         let attestation_key = fields.bytes(2)?;
-        let mut inner = Fields::of(fields.value(3, "a map")?)?;
-        let challenge = Challenge { credential: inner.bytes(1)?, encrypted_secret: inner.bytes(2)? };
-        let (secret, seed, padding) = (inner.fixed(3)?, inner.fixed(4)?, inner.bytes(5)?);
-        inner.finish()?;
-        let padding = match padding.as_slice() {
-            [] => None,
-            padding => Some(
-                padding.try_into().map_err(|_| FieldError::Field { key: 5, expected: "32 bytes or none" })?,
-            ),
-        };
+        let transcript = transcript(fields.value(3, "a map")?)?;
         let lasting = Self {
             certificates,
             attestation_key,
-            transcript: Transcript { challenge, seeds: Seeds { secret, seed, padding } },
+            transcript,
             endorsements: byte_strings(&mut fields, 4)?,
             leaf: fields.has(LEAF).then(|| fields.hash(LEAF)).transpose()?,
         };
         fields.finish()?;
         Ok(lasting)
     }
+}
+
+/// Checks the form of an activation transcript: challenge, encrypted seed, secret, seed and its padding.
+pub(super) fn transcript(value: Value) -> Result<Value, FieldError> {
+    let mut fields = Fields::of(value.clone())?;
+    for key in 1..=5 {
+        fields.bytes(key)?;
+    }
+    fields.finish()?;
+    Ok(value)
 }
 
 fn value(fields: Vec<(u64, Value)>) -> Value {
@@ -152,28 +146,29 @@ const LEAF: u64 = 128;
 
 #[cfg(test)]
 mod tests {
+    use glassbloom_spec::cbor::map;
+
     use super::*;
 
     #[test]
     fn an_enrolment_is_remembered() {
         let folder = tempfile::tempdir().unwrap();
         assert_eq!(Lasting::read(folder.path()).unwrap(), None);
+        let field = |key| (key, Value::Bytes(vec![key as u8]));
         let mut lasting = Lasting {
             certificates: vec![vec![1], vec![2]],
             attestation_key: vec![3],
-            transcript: Transcript {
-                challenge: Challenge { credential: vec![4], encrypted_secret: vec![5] },
-                seeds: Seeds { secret: [6; 32], seed: [7; 32], padding: Some([8; 32]) },
-            },
+            transcript: map([1, 2, 3, 4, 5].map(field)),
             endorsements: vec![vec![9]],
             leaf: None,
         };
-        for (leaf, padding) in [(None, None), (Some(Hash::of(b"leaf")), Some([8; 32]))] {
+        for leaf in [None, Some(Hash::of(b"leaf"))] {
             lasting.leaf = leaf;
-            lasting.transcript.seeds.padding = padding;
             lasting.write(folder.path()).unwrap();
             assert_eq!(Lasting::read(folder.path()).unwrap().as_ref(), Some(&lasting));
         }
+        assert!(transcript(map([1, 2, 3, 4].map(field))).is_err());
+        assert!(transcript(map([1, 2, 3, 4, 5, 6].map(field))).is_err());
         assert!(lasting.is_about(&[vec![1], vec![2]], &[3]));
         assert!(!lasting.is_about(&[vec![1]], &[3]));
         files::write(&folder.path().join(FILE), b"x").unwrap();

@@ -17,6 +17,7 @@ use std::{
 };
 
 use glassbloom_spec::{
+    cbor::{FieldError, Value},
     curve::{self, DhError, DiffieHellman, PublicKey, SIGNATURE_LEN, SignError, Signer, UNCOMPRESSED_LEN},
     hash::Hash,
 };
@@ -30,7 +31,7 @@ use self::{
     key::Template,
     wire::{Reader, Writer, handle},
 };
-use crate::{Challenge, Device, DeviceError, Endorsed, EnrolmentRequest, Transcript, files};
+use crate::{Device, DeviceError, Endorsed, EnrolmentRequest, files};
 
 /// The format of the evidence.
 pub const FORMAT: &str = "tpm";
@@ -224,11 +225,21 @@ impl Endorsed for TpmDevice {
         })
     }
 
-    fn activate(&self, challenge: &Challenge) -> Result<Zeroizing<Vec<u8>>, DeviceError> {
+    fn activate(
+        &self,
+        credential: &[u8],
+        encrypted_secret: &[u8],
+    ) -> Result<Zeroizing<Vec<u8>>, DeviceError> {
+        // The first of an ID_OBJECT's parts is shorter than the whole, and an encrypted secret is of one of two lengths.
+        let credential = without_length(credential).unwrap_or(credential);
+        let encrypted_secret = match without_length(encrypted_secret) {
+            Some(inner) if encrypted_secret.len() != RSA_2048 => inner,
+            _ => encrypted_secret,
+        };
         self.tpm.run("answering the auditor's challenge", |link| {
             let open = |link: &mut Link<'_>, endorsement: u32| {
                 link.with(&self.attestation, |link, key| {
-                    link.activate(key, endorsement, &challenge.credential, &challenge.encrypted_secret)
+                    link.activate(key, endorsement, credential, encrypted_secret)
                 })
             };
             // Making the key anew can take a minute, and systems often keep it.
@@ -242,11 +253,19 @@ impl Endorsed for TpmDevice {
         })
     }
 
-    fn set_enrolment(&self, transcript: &Transcript, endorsements: &[Vec<u8>]) -> Result<(), DeviceError> {
+    fn set_enrolment(&self, transcript: &[u8], endorsements: &[Vec<u8>]) -> Result<(), DeviceError> {
+        let transcript = Value::decode(transcript).map_err(FieldError::from).and_then(evidence::transcript);
+        let transcript = transcript.map_err(|error| {
+            DeviceError::failed(
+                "reading the auditor's transcript",
+                error,
+                "check that the auditor is of the same version",
+            )
+        })?;
         let lasting = Lasting {
             certificates: self.certificates.clone(),
             attestation_key: self.attestation.public.clone(),
-            transcript: transcript.clone(),
+            transcript,
             endorsements: endorsements.to_vec(),
             leaf: None,
         };
@@ -374,6 +393,12 @@ fn read_certificates(tpm: &Tpm, others: &[PathBuf]) -> Result<Vec<Vec<u8>>, Devi
     Ok(certificates)
 }
 
+/// What follows a length that is right.
+fn without_length(bytes: &[u8]) -> Option<&[u8]> {
+    let (length, rest) = bytes.split_first_chunk()?;
+    (usize::from(u16::from_be_bytes(*length)) == rest.len()).then_some(rest)
+}
+
 /// Names of files in the folder.
 const ATTESTATION_KEY: &str = "attestation.tpm";
 const SIGNING_KEY: &str = "signing.tpm";
@@ -382,4 +407,6 @@ const SIGNING_KEY: &str = "signing.tpm";
 const ENDORSEMENT_CERTIFICATE: u32 = 0x01c0_0002;
 /// Where systems keep that key, if they do. [TPM registry of handles §2.3.1]
 const KEPT_ENDORSEMENT_KEY: u32 = 0x8101_0001;
+/// Length of what is encrypted to such a key, in bytes.
+const RSA_2048: usize = 256;
 const QUOTE_TRIES: usize = 5;
