@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     hash::Hash,
     id::{LeafIndex, UnixSeconds},
-    record::{ProviderRecord, base64_bytes},
+    record::{LeafProof, ProviderRecord, base64_bytes},
 };
 
 /// Paths of the coordinator.
@@ -21,10 +21,17 @@ pub mod path {
     pub const MODELS: &str = "/v1/models";
     /// `GET ?model=M&n=3`: all that a client needs to verify providers and seal to them.
     pub const PROVIDERS: &str = "/v1/providers/bundle";
+    /// `GET`, with a build in hexadecimal after it: a [`ReleaseRecord`](super::ReleaseRecord), public.
+    pub const RELEASES: &str = "/v1/releases";
     /// `POST`: a sealed request for one provider; answers with [`super::frame`]s.
     pub const SEALED: &str = "/v1/sealed";
     /// `GET`, WebSocket: a provider's session.
     pub const SESSION: &str = "/v1/provider/session";
+
+    /// Where the release of a build is.
+    pub fn release(build: &crate::hash::Hash) -> String {
+        format!("{RELEASES}/{build}")
+    }
 }
 
 /// Header names of the sealed path; all that the relay may see beside the ciphertext.
@@ -43,6 +50,17 @@ pub const MEDIA_SEALED_REQUEST: &str = "message/ohttp-chunked-req";
 pub const MEDIA_RELAY: &str = "application/vnd.glassbloom.relay";
 /// Largest sealed request, in bytes.
 pub const MAX_SEALED_REQUEST: usize = 1 << 20;
+
+/// A build's release, in the registry as it is now.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReleaseRecord {
+    /// The registry's checkpoint, to the byte.
+    #[serde(with = "base64_bytes")]
+    pub checkpoint: Vec<u8>,
+    /// The release with its inclusion proof under it.
+    pub release: LeafProof,
+}
 
 /// Answer of a log's `append`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -37,9 +37,9 @@ pub struct Activation {
 pub struct Challenge {
     /// Names the exchange; good for one answer, for two minutes.
     pub id: String,
-    /// TPM2B_ID_OBJECT.
+    /// The contents of the TPM2B_ID_OBJECT, without its size.
     pub credential_blob: Bytes,
-    /// TPM2B_ENCRYPTED_SECRET.
+    /// The contents of the TPM2B_ENCRYPTED_SECRET, without its size.
     pub encrypted_secret: Bytes,
 }
 
