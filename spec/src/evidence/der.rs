@@ -34,6 +34,8 @@ impl Tag {
     pub const ENUMERATED: Self = Self::universal(10);
     /// UTF8String
     pub const UTF8_STRING: Self = Self::universal(12);
+    /// PrintableString
+    pub const PRINTABLE_STRING: Self = Self::universal(19);
     /// SEQUENCE and SEQUENCE OF
     pub const SEQUENCE: Self = Self { form: CONSTRUCTED, number: 16 };
     /// SET and SET OF
