@@ -78,7 +78,7 @@ pub fn judge(
         }
     };
     unless(
-        proven.as_ref().is_none_or(|proven| holds_sealing_key(&attestation, proven)),
+        proven.as_ref().is_none_or(|proven| holds_sealing_key(&attestation, Some(proven))),
         "possession-not-shown",
     );
     let tier = proven.as_ref().map(|proven| proven.tier);
@@ -154,14 +154,15 @@ pub(crate) fn enrolment(
     Ok(Some(Enrolled { nonce: first.nonce, at: made, signing_key: first.signing_key }))
 }
 
-fn holds_sealing_key(attestation: &Attestation, proven: &Proven) -> bool {
+/// Whether whoever made the attestation showed that the sealing key is at hand.
+pub(crate) fn holds_sealing_key(attestation: &Attestation, proven: Option<&Proven>) -> bool {
     match &attestation.possession {
         Some(signature) => attestation
             .key_config
             .public_key()
             .verify(&possession_message(attestation.nonce), signature)
             .is_ok(),
-        None => proven.holds_sealing_key,
+        None => proven.is_some_and(|proven| proven.holds_sealing_key),
     }
 }
 

@@ -25,6 +25,7 @@ pub mod checkpoint;
 pub mod curve;
 pub mod envelope;
 pub mod evidence;
+pub mod identity;
 pub mod judge;
 pub mod leaf;
 pub mod merkle;
