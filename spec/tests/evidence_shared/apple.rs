@@ -55,8 +55,8 @@ impl Vendor {
         Root::Named { name: "not Apple", subject: root.subject_name(), spki: root.spki() }
     }
 
-    /// A certificate of three days for a key, with extensions of Apple's arc 1.2.840.113635.100.
-    pub(crate) fn leaf(&self, key: &KeyPair, extensions: &[([u64; 2], Vec<u8>)]) -> Vec<u8> {
+    /// A certificate of three days for a key, with extensions of Apple's arc 1.2.840.113635.100.8.
+    pub(crate) fn leaf(&self, key: &KeyPair, extensions: &[(&[u64], Vec<u8>)]) -> Vec<u8> {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::ExplicitNoCa;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
@@ -64,8 +64,9 @@ impl Vendor {
         params.not_after = date_time_ymd(2026, 10, 4);
         params.custom_extensions = extensions
             .iter()
-            .map(|([a, b], value)| {
-                CustomExtension::from_oid_content(&[1, 2, 840, 113_635, 100, *a, *b], value.clone())
+            .map(|(arcs, value)| {
+                let oid = [&[1, 2, 840, 113_635, 100, 8], *arcs].concat();
+                CustomExtension::from_oid_content(&oid, value.clone())
             })
             .collect();
         let issuer = Issuer::from_params(&self.authority_params, &self.authority_key);
@@ -154,11 +155,11 @@ impl AppAttestKey {
             [number, &[text.len() as u8 + 2, 4, text.len() as u8], text.as_bytes()].concat()
         };
         let sequence = |inside: Vec<u8>| [&[0x30, inside.len() as u8][..], &inside].concat();
-        let mut extensions = vec![
-            ([8, 2], [&b"\x30\x24\xa1\x22\x04\x20"[..], nonce.as_ref()].concat()),
-            ([8, 5], sequence(text(b"\xbf\x89\x34", &self.app))),
+        let mut extensions: Vec<(&[u64], Vec<u8>)> = vec![
+            (&[2], [&b"\x30\x24\xa1\x22\x04\x20"[..], nonce.as_ref()].concat()),
+            (&[5], sequence(text(b"\xbf\x89\x34", &self.app))),
             (
-                [8, 7],
+                &[7],
                 sequence(
                     [
                         text(b"\xbf\x8a\x78", "27.1"),
@@ -169,7 +170,7 @@ impl AppAttestKey {
                 ),
             ),
         ];
-        extensions.extend(self.access_control.clone().map(|value| ([8, 6], value)));
+        extensions.extend(self.access_control.clone().map(|value| (&[6][..], value)));
         let leaf = vendor.leaf(certified, &extensions);
         let chain = vec![leaf.as_slice().into(), vendor.authority.as_slice().into()];
         Value::Map(vec![
