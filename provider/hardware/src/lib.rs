@@ -6,6 +6,10 @@
 //!
 //! Nothing here depends on a C library, so that the whole crate, with what only runs on a Mac, type-checks anywhere.
 
+#[cfg(target_os = "macos")]
+pub mod apple;
+#[cfg(any(target_os = "macos", test))]
+mod apple_format;
 pub mod files;
 pub mod harden;
 mod os;
@@ -87,8 +91,9 @@ pub trait Device: Send + Sync {
 /// A device whose keys an auditor must try before others can believe them: a TPM's certificate covers a key that only
 /// decrypts, so whether another key lives beside it is shown to somebody, who says so.
 pub trait Endorsed: Send + Sync {
-    /// Whether [`Device::evidence`] waits for it.
-    fn is_wanted(&self) -> bool;
+    /// Whether [`Device::evidence`] over this nonce waits for it: nobody has vouched yet, or only for a nonce whose
+    /// attestation never was [`logged`](Device::logged).
+    fn is_wanted(&self, nonce: Hash) -> bool;
 
     /// What to send to the auditor.
     ///
@@ -104,11 +109,17 @@ pub trait Endorsed: Send + Sync {
     fn activate(&self, credential: &[u8], encrypted_secret: &[u8])
     -> Result<Zeroizing<Vec<u8>>, DeviceError>;
 
-    /// Keeps what the auditor says, with the transcript that others check it by (CBOR): from then on there is evidence.
+    /// Keeps what the auditor says for this nonce, with the transcript that others check it by (CBOR): from then on there
+    /// is evidence over it, and over every nonce once that is logged.
     ///
     /// # Errors
     /// When the transcript is not of that form, or cannot be written.
-    fn set_enrolment(&self, transcript: &[u8], endorsements: &[Vec<u8>]) -> Result<(), DeviceError>;
+    fn set_enrolment(
+        &self,
+        nonce: Hash,
+        transcript: &[u8],
+        endorsements: &[Vec<u8>],
+    ) -> Result<(), DeviceError>;
 }
 
 /// What a device shows to an auditor.

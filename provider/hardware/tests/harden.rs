@@ -1,5 +1,7 @@
 //! What hardening does to a process: measured in one that this test starts, which is itself run again.
 
+#![expect(clippy::unwrap_used, reason = "the helpers of tests are tests too")]
+
 use std::{env, fs, process::Command};
 
 use glassbloom_hardware::harden;

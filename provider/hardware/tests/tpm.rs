@@ -1,5 +1,7 @@
 //! Keys in a software TPM, checked by the specification's own software, and by the tools that people use with TPMs.
 
+#![expect(clippy::unwrap_used, reason = "the helpers of tests are tests too")]
+
 use std::{fs, path::Path, process::Command, sync::Arc, time::Instant};
 
 use glassbloom_hardware::{
@@ -139,7 +141,8 @@ fn a_challenge_of_others_is_answered() {
     let folder = folder();
     let device = open(&tpm, &folder);
     let endorsed = device.endorsed().unwrap();
-    assert!(endorsed.is_wanted());
+    let nonce = Hash::of(b"nonce");
+    assert!(endorsed.is_wanted(nonce));
     assert!(matches!(device.evidence(Hash::of(b"n")), Err(DeviceError::NotEnrolled)));
     let request = endorsed.request().unwrap();
     assert_eq!(request.certificates.len(), 3);
@@ -189,9 +192,10 @@ fn a_challenge_of_others_is_answered() {
     let parts = [&credential, &encrypted_secret, &secret[..], &[1; 32], &[2; 32]];
     let fields = (1..).zip(parts).map(|(key, part)| (Value::Unsigned(key), Value::from(part)));
     let transcript = Value::Map(fields.collect()).encode();
-    assert!(endorsed.set_enrolment(&transcript[1..], &[]).is_err());
-    endorsed.set_enrolment(&transcript, &[b"endorsement".to_vec()]).unwrap();
-    assert!(!endorsed.is_wanted());
+    assert!(endorsed.set_enrolment(nonce, &transcript[1..], &[]).is_err());
+    endorsed.set_enrolment(nonce, &transcript, &[b"endorsement".to_vec()]).unwrap();
+    assert!(!endorsed.is_wanted(nonce) && endorsed.is_wanted(Hash::of(b"n")));
+    assert!(matches!(device.evidence(Hash::of(b"n")), Err(DeviceError::NotEnrolled)));
     check_evidence(&tpm, &folder, &device, &request.attestation_key);
     // The enrolment outlives the process, and what it was logged with.
     assert_eq!(device.enrolment(), None);
@@ -202,7 +206,7 @@ fn a_challenge_of_others_is_answered() {
     assert_eq!(device.enrolment(), Some(Hash::of(b"leaf")));
     assert!(device.evidence(Hash::of(b"n")).is_ok());
     device.forget_enrolment().unwrap();
-    assert!(device.endorsed().unwrap().is_wanted() && device.enrolment().is_none());
+    assert!(device.endorsed().unwrap().is_wanted(nonce) && device.enrolment().is_none());
     assert!(matches!(device.evidence(Hash::of(b"n")), Err(DeviceError::NotEnrolled)));
 }
 

@@ -19,7 +19,9 @@ pub(super) struct Lasting {
     /// The activation transcript, a map.
     pub(super) transcript: Value,
     pub(super) endorsements: Vec<Vec<u8>>,
-    /// The attestation that it was logged with first.
+    /// The nonce of the attestation that it was made for.
+    pub(super) nonce: Hash,
+    /// That attestation's leaf, once it is logged.
     pub(super) leaf: Option<Hash>,
 }
 
@@ -68,6 +70,11 @@ impl Lasting {
         self.certificates == certificates && self.attestation_key == attestation_key
     }
 
+    /// Whether evidence over this nonce may hold it: once logged it serves for every nonce, until then for its own.
+    pub(super) fn is_good_for(&self, nonce: Hash) -> bool {
+        self.leaf.is_some() || self.nonce == nonce
+    }
+
     pub(super) fn read(folder: &Path) -> Result<Option<Self>, DeviceError> {
         let path = folder.join(FILE);
         let Some(bytes) = files::read(&path)? else { return Ok(None) };
@@ -80,6 +87,7 @@ impl Lasting {
 
     pub(super) fn write(&self, folder: &Path) -> Result<(), DeviceError> {
         let mut fields = self.fields();
+        fields.push((NONCE, self.nonce.into()));
         fields.extend(self.leaf.map(|leaf| (LEAF, leaf.into())));
         files::write(&folder.join(FILE), &value(fields).encode())
     }
@@ -119,6 +127,7 @@ impl Lasting {
             attestation_key,
             transcript,
             endorsements: byte_strings(&mut fields, 4)?,
+            nonce: fields.hash(NONCE)?,
             leaf: fields.has(LEAF).then(|| fields.hash(LEAF)).transpose()?,
         };
         fields.finish()?;
@@ -143,6 +152,7 @@ fn value(fields: Vec<(u64, Value)>) -> Value {
 const FILE: &str = "enrolment.cbor";
 /// Only in the file, never in evidence.
 const LEAF: u64 = 128;
+const NONCE: u64 = 129;
 
 #[cfg(test)]
 mod tests {
@@ -160,13 +170,16 @@ mod tests {
             attestation_key: vec![3],
             transcript: map([1, 2, 3, 4, 5].map(field)),
             endorsements: vec![vec![9]],
+            nonce: Hash::of(b"nonce"),
             leaf: None,
         };
+        assert!(lasting.is_good_for(lasting.nonce) && !lasting.is_good_for(Hash::of(b"other")));
         for leaf in [None, Some(Hash::of(b"leaf"))] {
             lasting.leaf = leaf;
             lasting.write(folder.path()).unwrap();
             assert_eq!(Lasting::read(folder.path()).unwrap().as_ref(), Some(&lasting));
         }
+        assert!(lasting.is_good_for(Hash::of(b"other")));
         assert!(transcript(map([1, 2, 3, 4].map(field))).is_err());
         assert!(transcript(map([1, 2, 3, 4, 5, 6].map(field))).is_err());
         assert!(lasting.is_about(&[vec![1], vec![2]], &[3]));

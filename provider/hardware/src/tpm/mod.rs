@@ -169,7 +169,7 @@ impl Device for TpmDevice {
 
     fn evidence(&self, nonce: Hash) -> Result<Vec<u8>, DeviceError> {
         let lasting = self.lasting.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let lasting = lasting.ok_or(DeviceError::NotEnrolled)?;
+        let lasting = lasting.filter(|lasting| lasting.is_good_for(nonce)).ok_or(DeviceError::NotEnrolled)?;
         for _ in 0..QUOTE_TRIES {
             let fresh = self.fresh(nonce)?;
             // The registers are read after they were quoted, and may have changed in between.
@@ -214,8 +214,9 @@ impl Device for TpmDevice {
 }
 
 impl Endorsed for TpmDevice {
-    fn is_wanted(&self) -> bool {
-        self.lasting.lock().unwrap_or_else(PoisonError::into_inner).is_none()
+    fn is_wanted(&self, nonce: Hash) -> bool {
+        let lasting = self.lasting.lock().unwrap_or_else(PoisonError::into_inner);
+        lasting.as_ref().is_none_or(|lasting| !lasting.is_good_for(nonce))
     }
 
     fn request(&self) -> Result<EnrolmentRequest, DeviceError> {
@@ -253,7 +254,12 @@ impl Endorsed for TpmDevice {
         })
     }
 
-    fn set_enrolment(&self, transcript: &[u8], endorsements: &[Vec<u8>]) -> Result<(), DeviceError> {
+    fn set_enrolment(
+        &self,
+        nonce: Hash,
+        transcript: &[u8],
+        endorsements: &[Vec<u8>],
+    ) -> Result<(), DeviceError> {
         let transcript = Value::decode(transcript).map_err(FieldError::from).and_then(evidence::transcript);
         let transcript = transcript.map_err(|error| {
             DeviceError::failed(
@@ -267,6 +273,7 @@ impl Endorsed for TpmDevice {
             attestation_key: self.attestation.public.clone(),
             transcript,
             endorsements: endorsements.to_vec(),
+            nonce,
             leaf: None,
         };
         let mut held = self.lasting.lock().unwrap_or_else(PoisonError::into_inner);
