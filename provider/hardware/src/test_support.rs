@@ -10,9 +10,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+use glassbloom_spec::{evidence::x509::Certificate, hash::Hash};
 use tempfile::TempDir;
 
-use crate::tpm::{Tcti, TpmConfig};
+use crate::tpm::{Tcti, TpmConfig, read_certificates};
 
 /// A running software TPM. Ends with the value, and with the process that holds it however that ends.
 pub struct SoftTpm {
@@ -56,6 +57,15 @@ impl SoftTpm {
     /// The certificate between the TPM's and the root, in PEM: what a provider is configured with.
     pub fn issuer(&self) -> PathBuf {
         self.folder.path().join("ca/issuercert.pem")
+    }
+
+    /// The root as a policy pins it: SHA-256 over its public key (SubjectPublicKeyInfo).
+    ///
+    /// # Panics
+    /// When its file is no certificate.
+    pub fn root_key(&self) -> Hash {
+        let chain = read_certificates(&self.root()).expect("swtpm_setup wrote it");
+        Hash::of(Certificate::parse(&chain[0]).expect("a certificate").spki())
     }
 
     /// How a provider uses it, with its keys in that folder.

@@ -1,6 +1,6 @@
 //! What hardening does to a process: measured in one that this test starts, which is itself run again.
 
-#![expect(clippy::unwrap_used, reason = "the helpers of tests are tests too")]
+#![expect(clippy::unwrap_used, reason = "what tests share are tests too")]
 
 use std::{env, fs, process::Command};
 

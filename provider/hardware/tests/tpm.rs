@@ -1,8 +1,14 @@
 //! Keys in a software TPM, checked by the specification's own software, and by the tools that people use with TPMs.
 
-#![expect(clippy::unwrap_used, reason = "the helpers of tests are tests too")]
+#![expect(clippy::unwrap_used, reason = "what tests share are tests too")]
 
-use std::{fs, path::Path, process::Command, sync::Arc, time::Instant};
+use std::{
+    fs,
+    path::Path,
+    process::Command,
+    sync::Arc,
+    time::{Instant, SystemTime, UNIX_EPOCH},
+};
 
 use glassbloom_hardware::{
     Device, DeviceError,
@@ -11,8 +17,15 @@ use glassbloom_hardware::{
 };
 use glassbloom_spec::{
     cbor::{Fields, Value},
-    curve::{DiffieHellman, EcdhSecret, PublicKey},
+    curve::{DiffieHellman, EcdhSecret, PublicKey, SigningKey},
+    evidence::{
+        self, Anchor, Bound, Enrolled, Trust,
+        endorsement::Endorsement,
+        tpm::{self, credential::Seeds},
+    },
     hash::Hash,
+    id::UnixSeconds,
+    leaf::{Payload, Tier},
     seal::hpke,
 };
 use tempfile::TempDir;
@@ -130,8 +143,80 @@ fn a_missing_tpm_is_named() {
     config.tcti = format!("device:{}", folder.path().join("none").display()).parse().unwrap();
     let error = TpmDevice::open(&config).err().unwrap().to_string();
     assert!(error.contains("firmware"), "{error}");
-    config.pcrs = vec![24];
+    config.more_registers = vec![24];
     assert!(TpmDevice::open(&config).is_err());
+}
+
+/// From the maker's root to both keys, as an endorser and everyone who reads the log go through it.
+#[test]
+fn what_the_tpm_proves_is_verified_by_anyone() {
+    let Some(tpm) = SoftTpm::start() else { return };
+    let folder = folder();
+    let device = open(&tpm, &folder);
+    let endorser = SigningKey::from_seed(&[3; 32]);
+    let anchors = [Anchor { tier: Tier::TpmSoft, key: tpm.root_key(), name: "a software TPM's".to_owned() }];
+    let endorsers = [endorser.public_key()];
+    let trust = Trust { anchors: &anchors, endorsers: &endorsers, ..Trust::default() };
+    let now = UnixSeconds::new(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs());
+    let signing = device.signing().public_key();
+    let sealing = PublicKey::from_sec1(&device.sealing().public_key()).unwrap();
+    let bound =
+        |nonce, enrolled| Bound { nonce, signing_key: &signing, sealing_key: &sealing, at: now, enrolled };
+
+    let first = Hash::of(b"first");
+    let endorsed = device.endorsed().unwrap();
+    assert!(endorsed.is_wanted(first));
+    let request = endorsed.request().unwrap();
+    let seeds = Seeds { secret: [1; 32], seed: [2; 32], padding: Some([4; 32]) };
+    let asked = tpm::ask(&request.certificates, &request.attestation_key, &anchors, now, &seeds).unwrap();
+    let challenge = &asked.transcript.challenge;
+    let answer = endorsed.activate(&challenge.credential, &challenge.encrypted_secret).unwrap();
+    assert_eq!(answer.as_slice(), seeds.secret);
+    let says = Endorsement { format: "tpm".to_owned(), subject: asked.subject, nonce: first, device: None };
+    let says = says.sign(&endorser).unwrap().bytes().to_vec();
+    endorsed.set_enrolment(first, &asked.transcript.to_value().encode(), &[says]).unwrap();
+
+    let evidence = device.evidence(first).unwrap();
+    let proven = evidence::verify(device.format(), &evidence, &bound(first, None), &trust).unwrap();
+    assert_eq!(proven.tier, Tier::TpmSoft);
+    assert!(
+        proven.holds_sealing_key && proven.device.is_some() && device.possession(first).unwrap().is_none()
+    );
+    let lasting = evidence::lasting(device.format(), &evidence);
+    device.logged(Hash::of(b"leaf")).unwrap();
+
+    // The next attestation of the same process, and one after both the process and the machine have started again.
+    let second = Hash::of(b"second");
+    let enrolled = Some(Enrolled { nonce: first, at: now, signing_key: signing });
+    let evidence = device.evidence(second).unwrap();
+    assert_eq!(evidence::lasting(device.format(), &evidence), lasting);
+    let again = evidence::verify(device.format(), &evidence, &bound(second, enrolled), &trust).unwrap();
+    assert_eq!(again.device, proven.device);
+    let refused = |bytes: &[u8], bound: &Bound, trust: &Trust| {
+        evidence::verify("tpm", bytes, bound, trust).unwrap_err().reason
+    };
+    assert_eq!(refused(&evidence, &bound(first, enrolled), &trust), "tpm-nonce");
+    let other = SigningKey::from_seed(&[9; 32]).public_key();
+    let stolen = Bound { signing_key: &other, ..bound(second, enrolled) };
+    assert_eq!(refused(&evidence, &stolen, &trust), "tpm-key-mismatch");
+    assert_eq!(refused(&evidence, &bound(second, None), &trust), "endorsement-mismatch");
+    assert_eq!(
+        refused(&evidence, &bound(second, enrolled), &Trust { endorsers: &[other], ..trust }),
+        "endorser-unknown"
+    );
+    assert!(
+        evidence::verify("tpm", &evidence, &bound(second, enrolled), &Trust { anchors: &[], ..trust })
+            .is_err()
+    );
+
+    let mut tpm = tpm;
+    tpm.restart();
+    let device = open(&tpm, &folder);
+    assert_eq!(device.enrolment(), Some(Hash::of(b"leaf")));
+    let sealing = PublicKey::from_sec1(&device.sealing().public_key()).unwrap();
+    let third = Hash::of(b"third");
+    let bound = Bound { sealing_key: &sealing, ..bound(third, enrolled) };
+    evidence::verify("tpm", &device.evidence(third).unwrap(), &bound, &trust).unwrap();
 }
 
 /// Makes the challenge with `tpm2_makecredential`, which nobody here wrote, and answers it.

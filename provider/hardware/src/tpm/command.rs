@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use glassbloom_spec::{evidence::tpm::Signed, hash::Hash};
 use zeroize::Zeroizing;
 
 use super::{
@@ -75,15 +76,6 @@ enum Place {
 pub(super) struct Blobs {
     pub(super) public: Vec<u8>,
     pub(super) private: Zeroizing<Vec<u8>>,
-}
-
-/// What TPM2_Quote and TPM2_Certify return.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Attested {
-    /// TPMS_ATTEST.
-    pub(super) statement: Vec<u8>,
-    /// TPMT_SIGNATURE.
-    pub(super) signature: Vec<u8>,
 }
 
 /// The TPM during some work.
@@ -220,21 +212,21 @@ impl Link<'_> {
     }
 
     /// TPM2_Quote over PCRs of the SHA-256 bank.
-    pub(super) fn quote(&mut self, key: u32, nonce: &[u8], pcrs: &[u8]) -> Result<Attested, TpmError> {
+    pub(super) fn quote(&mut self, key: u32, nonce: &[u8], pcrs: &[u8]) -> Result<Signed, TpmError> {
         let parameters = Writer::default().sized(nonce).u16(algorithm::NULL).raw(selection(pcrs).bytes());
         let response = self.execute(code::QUOTE, &[key], &[PASSWORD], &parameters)?;
         Ok(attested(&response)?)
     }
 
     /// TPM2_Certify.
-    pub(super) fn certify(&mut self, object: u32, key: u32, nonce: &[u8]) -> Result<Attested, TpmError> {
+    pub(super) fn certify(&mut self, object: u32, key: u32, nonce: &[u8]) -> Result<Signed, TpmError> {
         let parameters = Writer::default().sized(nonce).u16(algorithm::NULL);
         let response = self.execute(code::CERTIFY, &[object, key], &[PASSWORD, PASSWORD], &parameters)?;
         Ok(attested(&response)?)
     }
 
     /// TPM2_PCR_Read, as often as it takes.
-    pub(super) fn read_pcrs(&mut self, pcrs: &[u8]) -> Result<Vec<(u8, [u8; 32])>, TpmError> {
+    pub(super) fn read_pcrs(&mut self, pcrs: &[u8]) -> Result<Vec<(u8, Hash)>, TpmError> {
         let mut wanted = pcrs.to_vec();
         let mut values = Vec::new();
         while !wanted.is_empty() {
@@ -253,11 +245,11 @@ impl Link<'_> {
                 return Err(Garbled.into());
             }
             for index in got {
-                values.push((index, reader.sized()?.try_into().map_err(|_| Garbled)?));
+                values.push((index, Hash::try_from(reader.sized()?).map_err(|_| Garbled)?));
                 wanted.retain(|wanted| *wanted != index);
             }
         }
-        values.sort_unstable();
+        values.sort_unstable_by_key(|(index, _)| *index);
         Ok(values)
     }
 
@@ -404,11 +396,11 @@ fn selection(pcrs: &[u8]) -> Writer {
     Writer::default().u32(1).u16(algorithm::SHA256).u8(3).raw(&bits)
 }
 
-fn attested(response: &Response) -> Result<Attested, Garbled> {
+fn attested(response: &Response) -> Result<Signed, Garbled> {
     let mut reader = response.parameters();
-    let statement = reader.sized()?.to_vec();
+    let attest = reader.sized()?.to_vec();
     ecdsa(reader.0)?;
-    Ok(Attested { statement, signature: reader.0.to_vec() })
+    Ok(Signed { attest, signature: reader.0.to_vec() })
 }
 
 /// r || s of a TPMT_SIGNATURE.

@@ -4,8 +4,8 @@
 //! and, encrypted by it, in this process's memory: when the process ends, what was sealed to it can be opened no more.
 
 mod command;
+mod enrolment;
 mod error;
-mod evidence;
 mod key;
 mod pem;
 mod transport;
@@ -13,28 +13,28 @@ mod wire;
 
 use std::{
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use glassbloom_spec::{
     cbor::{FieldError, Value},
     curve::{self, DhError, DiffieHellman, PublicKey, SIGNATURE_LEN, SignError, Signer, UNCOMPRESSED_LEN},
+    evidence::tpm::{Certified, Evidence, FORMAT, Lasting, REQUIRED_REGISTERS, credential::Transcript},
     hash::Hash,
 };
 use zeroize::Zeroizing;
 
+#[cfg(feature = "test-support")]
+pub(crate) use self::pem::read_certificates;
 pub use self::transport::{BadTcti, Tcti};
 use self::{
     command::{Blobs, Link, Object, Tpm},
+    enrolment::Enrolled,
     error::TpmError,
-    evidence::{Fresh, Lasting},
     key::Template,
     wire::{Reader, Writer, handle},
 };
 use crate::{Device, DeviceError, Endorsed, EnrolmentRequest, files};
-
-/// The format of the evidence.
-pub const FORMAT: &str = "tpm";
 
 /// Which TPM, and where its keys are remembered.
 #[derive(Clone, Debug)]
@@ -45,8 +45,8 @@ pub struct TpmConfig {
     pub folder: PathBuf,
     /// Certificates between the TPM's own and the pinned root, in PEM or DER, issuer by issuer.
     pub certificates: Vec<PathBuf>,
-    /// The platform configuration registers that quotes cover: by default 0 to 7, firmware and how it started.
-    pub pcrs: Vec<u8>,
+    /// The platform configuration registers that quotes cover beside 0 to 7, which say what firmware started and how.
+    pub more_registers: Vec<u8>,
 }
 
 impl TpmConfig {
@@ -56,7 +56,7 @@ impl TpmConfig {
             tcti: Tcti::default(),
             folder: folder.into(),
             certificates: Vec::new(),
-            pcrs: (0..8).collect(),
+            more_registers: Vec::new(),
         }
     }
 }
@@ -65,13 +65,13 @@ impl TpmConfig {
 pub struct TpmDevice {
     tpm: Arc<Tpm>,
     folder: PathBuf,
-    pcrs: Vec<u8>,
+    registers: Vec<u8>,
     /// The TPM's own certificate and those between it and the root.
     certificates: Vec<Vec<u8>>,
     attestation: Object,
     signing: Arc<TpmSigner>,
     sealing: Arc<TpmSealer>,
-    lasting: Mutex<Option<Lasting>>,
+    enrolled: Mutex<Option<Enrolled>>,
 }
 
 impl TpmDevice {
@@ -81,15 +81,19 @@ impl TpmDevice {
     /// When the TPM fails, its keys are not those in the folder, or it has no certificate. A key that exists is never
     /// replaced.
     pub fn open(config: &TpmConfig) -> Result<Self, DeviceError> {
-        if config.pcrs.is_empty() || config.pcrs.iter().any(|pcr| *pcr >= 24) {
+        let mut registers: Vec<u8> =
+            REQUIRED_REGISTERS.chain(config.more_registers.iter().copied()).collect();
+        registers.sort_unstable();
+        registers.dedup();
+        if let Some(register) = registers.last().filter(|register| **register >= REGISTERS) {
             return Err(DeviceError::failed(
                 "configuring the TPM",
-                "a quote covers some of the registers 0 to 23",
-                "name at least one of them, or leave the setting out",
+                format!("there is no platform configuration register {register}"),
+                "name some of 8 to 23, or leave the setting out",
             ));
         }
         let tpm = Arc::new(Tpm::new(config.tcti.clone()));
-        let certificates = read_certificates(&tpm, &config.certificates)?;
+        let certificates = certificate_chain(&tpm, &config.certificates)?;
         let [attestation, signing] = [
             (Template::Attestation, ATTESTATION_KEY, "the attestation key"),
             (Template::Signing, SIGNING_KEY, "the signing key"),
@@ -111,42 +115,41 @@ impl TpmDevice {
         };
         let signing_point = public_key(&signing, "reading the signing key")?;
         let sealing_point = public_key(&sealing, "reading the sealing key")?;
-        let lasting = Lasting::read(&config.folder)?
-            .filter(|lasting| lasting.is_about(&certificates, &attestation.public));
+        let enrolled = Enrolled::read(&config.folder)?
+            .filter(|enrolled| enrolled.is_about(&certificates, &attestation.public));
         Ok(Self {
             folder: config.folder.clone(),
-            pcrs: config.pcrs.clone(),
+            registers,
             certificates,
             signing: Arc::new(TpmSigner { tpm: Arc::clone(&tpm), key: signing, public_key: signing_point }),
             sealing: Arc::new(TpmSealer { tpm: Arc::clone(&tpm), key: sealing, public_key: sealing_point }),
             attestation,
             tpm,
-            lasting: Mutex::new(lasting),
+            enrolled: Mutex::new(enrolled),
         })
     }
 
-    /// The quote and the certificates of both keys, over a nonce.
-    fn fresh(&self, nonce: Hash) -> Result<Fresh, DeviceError> {
+    /// Evidence with a quote and the certificates of both keys, over a nonce.
+    fn with_fresh(&self, lasting: Lasting, nonce: Hash) -> Result<Evidence, DeviceError> {
         let (signing, sealing) = (&self.signing.key, &self.sealing.key);
         let nonce = nonce.as_ref();
         self.tpm.run("making evidence", |link| {
             // Two at a time: a small TPM has room for three loaded keys.
             let certify = |link: &mut Link<'_>, object: &Object| {
-                link.with(object, |link, object| {
+                let by = link.with(object, |link, object| {
                     link.with(&self.attestation, |link, key| link.certify(object, key, nonce))
-                })
+                })?;
+                Ok::<_, TpmError>(Certified { public: object.public.clone(), by })
             };
-            let (signing_certified, sealing_certified) = (certify(link, signing)?, certify(link, sealing)?);
-            let quoted = link.with(&self.attestation, |link, key| link.quote(key, nonce, &self.pcrs))?;
-            Ok(Fresh {
-                quoted,
-                pcrs: link.read_pcrs(&self.pcrs)?,
-                signing_key: signing.public.clone(),
-                signing_certified,
-                sealing_key: sealing.public.clone(),
-                sealing_certified,
-            })
+            let (signing, sealing) = (certify(link, signing)?, certify(link, sealing)?);
+            let quote = link.with(&self.attestation, |link, key| link.quote(key, nonce, &self.registers))?;
+            let registers = link.read_pcrs(&self.registers)?;
+            Ok(Evidence { lasting, quote, registers, signing, sealing })
         })
+    }
+
+    fn held(&self) -> MutexGuard<'_, Option<Enrolled>> {
+        self.enrolled.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -168,33 +171,34 @@ impl Device for TpmDevice {
     }
 
     fn evidence(&self, nonce: Hash) -> Result<Vec<u8>, DeviceError> {
-        let lasting = self.lasting.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let lasting = lasting.filter(|lasting| lasting.is_good_for(nonce)).ok_or(DeviceError::NotEnrolled)?;
+        let enrolled = self.held().clone().filter(|enrolled| enrolled.is_good_for(nonce));
+        let lasting = enrolled.ok_or(DeviceError::NotEnrolled)?.lasting;
         for _ in 0..QUOTE_TRIES {
-            let fresh = self.fresh(nonce)?;
+            let evidence = self.with_fresh(lasting.clone(), nonce)?;
             // The registers are read after they were quoted, and may have changed in between.
-            if fresh.registers_are_as_quoted() {
-                return Ok(evidence::encode(&lasting, &fresh));
+            let values: Vec<&[u8]> = evidence.registers.iter().map(|(_, value)| value.as_ref()).collect();
+            if evidence.quote.attest.ends_with(Hash::of_parts(&values).as_ref()) {
+                return Ok(evidence.encode());
             }
         }
         Err(DeviceError::failed(
             "making evidence",
             "the platform configuration registers change too often to be quoted",
-            "leave those that change out of the configuration (0 to 7 do not change once the system runs)",
+            "leave those that change out of the configuration",
         ))
     }
 
     fn enrolment(&self) -> Option<Hash> {
-        self.lasting.lock().unwrap_or_else(PoisonError::into_inner).as_ref().and_then(|lasting| lasting.leaf)
+        self.held().as_ref().and_then(|enrolled| enrolled.leaf)
     }
 
     fn logged(&self, leaf: Hash) -> Result<(), DeviceError> {
-        let mut held = self.lasting.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut held = self.held();
         match held.as_mut() {
-            Some(lasting) if lasting.leaf.is_none() => {
-                let logged = Lasting { leaf: Some(leaf), ..lasting.clone() };
+            Some(enrolled) if enrolled.leaf.is_none() => {
+                let logged = Enrolled { leaf: Some(leaf), ..enrolled.clone() };
                 logged.write(&self.folder)?;
-                *lasting = logged;
+                *enrolled = logged;
                 Ok(())
             }
             _ => Ok(()),
@@ -202,8 +206,8 @@ impl Device for TpmDevice {
     }
 
     fn forget_enrolment(&self) -> Result<(), DeviceError> {
-        let mut held = self.lasting.lock().unwrap_or_else(PoisonError::into_inner);
-        Lasting::remove(&self.folder)?;
+        let mut held = self.held();
+        Enrolled::remove(&self.folder)?;
         *held = None;
         Ok(())
     }
@@ -215,8 +219,7 @@ impl Device for TpmDevice {
 
 impl Endorsed for TpmDevice {
     fn is_wanted(&self, nonce: Hash) -> bool {
-        let lasting = self.lasting.lock().unwrap_or_else(PoisonError::into_inner);
-        lasting.as_ref().is_none_or(|lasting| !lasting.is_good_for(nonce))
+        self.held().as_ref().is_none_or(|enrolled| !enrolled.is_good_for(nonce))
     }
 
     fn request(&self) -> Result<EnrolmentRequest, DeviceError> {
@@ -260,8 +263,8 @@ impl Endorsed for TpmDevice {
         transcript: &[u8],
         endorsements: &[Vec<u8>],
     ) -> Result<(), DeviceError> {
-        let transcript = Value::decode(transcript).map_err(FieldError::from).and_then(evidence::transcript);
-        let transcript = transcript.map_err(|error| {
+        let transcript = Value::decode(transcript).map_err(FieldError::from).and_then(Transcript::from_value);
+        let activation = transcript.map_err(|error| {
             DeviceError::failed(
                 "reading the auditor's transcript",
                 error,
@@ -269,16 +272,15 @@ impl Endorsed for TpmDevice {
             )
         })?;
         let lasting = Lasting {
-            certificates: self.certificates.clone(),
+            chain: self.certificates.clone(),
             attestation_key: self.attestation.public.clone(),
-            transcript,
+            activation,
             endorsements: endorsements.to_vec(),
-            nonce,
-            leaf: None,
         };
-        let mut held = self.lasting.lock().unwrap_or_else(PoisonError::into_inner);
-        lasting.write(&self.folder)?;
-        *held = Some(lasting);
+        let enrolled = Enrolled { lasting, nonce, leaf: None };
+        let mut held = self.held();
+        enrolled.write(&self.folder)?;
+        *held = Some(enrolled);
         Ok(())
     }
 }
@@ -370,7 +372,7 @@ fn read_blobs(path: &Path, bytes: &[u8], template: Template) -> Result<Blobs, De
 }
 
 /// The TPM's certificate out of its own memory, and the others out of files.
-fn read_certificates(tpm: &Tpm, others: &[PathBuf]) -> Result<Vec<Vec<u8>>, DeviceError> {
+fn certificate_chain(tpm: &Tpm, others: &[PathBuf]) -> Result<Vec<Vec<u8>>, DeviceError> {
     let (certificate, kept) = tpm.run("reading the maker's certificate", |link| {
         Ok((link.read_nv(ENDORSEMENT_CERTIFICATE)?, link.read_public(KEPT_ENDORSEMENT_KEY)?))
     })?;
@@ -416,4 +418,6 @@ const ENDORSEMENT_CERTIFICATE: u32 = 0x01c0_0002;
 const KEPT_ENDORSEMENT_KEY: u32 = 0x8101_0001;
 /// Length of what is encrypted to such a key, in bytes.
 const RSA_2048: usize = 256;
+/// Platforms have so many registers.
+const REGISTERS: u8 = 24;
 const QUOTE_TRIES: usize = 5;

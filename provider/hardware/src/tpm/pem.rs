@@ -7,7 +7,7 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use crate::{DeviceError, files};
 
 /// The certificates of a PEM or DER file, in order.
-pub(super) fn read_certificates(path: &Path) -> Result<Vec<Vec<u8>>, DeviceError> {
+pub(crate) fn read_certificates(path: &Path) -> Result<Vec<Vec<u8>>, DeviceError> {
     let malformed = |what: &str| DeviceError::Malformed {
         path: path.to_path_buf(),
         what: what.to_owned(),
