@@ -232,7 +232,8 @@ async fn init(args: Init) -> anyhow::Result<()> {
             token_file: absolute(&args.log_token_file)?,
             policy_file: absolute(&args.policy)?,
         },
-        rules: Rules { tiers, ..Rules::default() },
+        // What its users' policies believe, the rules believe; an operator can change the file.
+        rules: Rules { tiers, ..Rules::believing(&policy) },
         api: Api { plaintext: !args.no_plaintext },
         models,
         data,

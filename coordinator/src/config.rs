@@ -8,6 +8,7 @@ use glassbloom_spec::{
     curve::{PublicKey, SigningKey},
     evidence::Anchor,
     leaf::{PolicyLeaf, Tier},
+    policy::Policy,
 };
 use serde::{Deserialize, Serialize};
 
@@ -82,6 +83,22 @@ pub struct AnchorConfig {
 }
 
 impl Rules {
+    /// Rules that believe whom a policy file believes, and let nobody serve yet.
+    pub fn believing(policy: &Policy) -> Self {
+        let trust = policy.trust();
+        let anchor = |anchor: &Anchor| AnchorConfig {
+            tier: anchor.tier.to_string(),
+            key: anchor.key.to_string(),
+            name: anchor.name.clone(),
+        };
+        Self {
+            anchors: trust.anchors.iter().map(anchor).collect(),
+            endorsers: trust.endorsers.to_vec(),
+            apps: trust.apps.to_vec(),
+            ..Self::default()
+        }
+    }
+
     /// The rules as the policy leaf has them.
     ///
     /// # Errors

@@ -77,10 +77,10 @@ pub(crate) async fn answer(
 impl Answering {
     async fn answer(&self, reply: &Reply<'_>, sealed: &[u8], cancel: &CancellationToken) -> Result<(), Stop> {
         let came = self.clock.now().minutes();
-        let (request, exchange) = {
+        let (request, exchange) = blocking(|| {
             let key = Arc::clone(&self.identity.sealing);
-            envelope::open(key, &self.identity.key_config, self.attestation, sealed)?
-        };
+            envelope::open(key, &self.identity.key_config, self.attestation, sealed)
+        })?;
         if !self.identity.is_first(exchange.encapsulated_key()) {
             let message = "the same sealed request was opened before".to_owned();
             return Err(Stop::Failed { code: "replayed", message });
@@ -158,7 +158,7 @@ impl Answering {
         let Some(answer) = answer.take() else {
             return Err(Stop::Failed { code: "internal", message: "the answer has no chunk".to_owned() });
         };
-        let (receipt, usage) = answer.receipt(facts, &self.identity.signing)?;
+        let (receipt, usage) = blocking(|| answer.receipt(facts, &*self.identity.signing))?;
         let end = answer.finish(&receipt, facts.usage)?;
         reply.send(&end).await?;
         reply.tell(FromProvider::Completed { id: reply.id, receipt: receipt.bytes().to_vec(), usage }).await
@@ -187,6 +187,14 @@ impl Answering {
     /// To the minute; a clock that was set back does not turn them round.
     fn times(&self, came: UnixMinutes) -> [UnixMinutes; 2] {
         [came, self.clock.now().minutes().max(came)]
+    }
+}
+
+/// Runs what may wait for a TPM without holding up other tasks, where the runtime has other threads for them.
+fn blocking<T>(work: impl FnOnce() -> T) -> T {
+    match tokio::runtime::Handle::current().runtime_flavor() {
+        tokio::runtime::RuntimeFlavor::MultiThread => tokio::task::block_in_place(work),
+        _ => work(),
     }
 }
 

@@ -35,8 +35,48 @@ pub struct ConfigFile {
     /// Address for `GET /healthz`; none by default, because a provider needs no open port.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health: Option<SocketAddr>,
+    /// Where the keys live. Without it in memory and in a file, which proves nothing about this machine.
+    #[serde(default, skip_serializing_if = "KeysFile::is_software")]
+    pub keys: KeysFile,
     /// Model alias to its folder in Hugging Face layout. Every file in it is hashed before it serves.
     pub models: BTreeMap<String, PathBuf>,
+}
+
+/// Where the keys live, and who vouches for them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KeysFile {
+    /// What holds them.
+    #[serde(default)]
+    pub device: KeyDevice,
+    /// The TPM: `device:/dev/tpmrm0`, which is the default, or a software TPM's socket, `swtpm:path=PATH`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tpm: Option<String>,
+    /// Certificates of the TPM's makers, issuer by issuer up to the root, in PEM or DER.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub certificates: Vec<PathBuf>,
+    /// An auditor's endorser, which vouches for what the public cannot see: a TPM's attestation key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endorser: Option<String>,
+}
+
+impl KeysFile {
+    fn is_software(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// What holds the provider's keys.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum KeyDevice {
+    /// Memory and a file: to try things out. Labelled `self-signed` wherever it shows.
+    #[default]
+    Software,
+    /// A TPM 2.0.
+    Tpm,
+    /// A Mac's Secure Enclave, with App Attest.
+    SecureEnclave,
 }
 
 const fn default_capacity() -> u32 {
@@ -83,6 +123,11 @@ impl ConfigFile {
             None => text.push_str(
                 "# Address for GET /healthz; without it no port is open.\n# health = \"127.0.0.1:8799\"\n",
             ),
+        }
+        if !self.keys.is_software() {
+            text.push_str("\n# Where the keys live, and who vouches for them.\n");
+            let keys = BTreeMap::from([("keys", &self.keys)]);
+            text.push_str(&toml::to_string(&keys).expect("paths and text are TOML"));
         }
         text.push_str("\n# Alias = folder in Hugging Face layout; every file in it is hashed before it serves.\n[models]\n");
         for (alias, folder) in &self.models {
@@ -142,6 +187,10 @@ pub struct Config {
     pub capacity: u32,
     /// Address for `GET /healthz`.
     pub health: Option<SocketAddr>,
+    /// Where the keys live.
+    pub keys: KeysFile,
+    /// The endorser's base URL.
+    pub endorser: Option<Url>,
     /// What is served.
     pub models: Vec<ServedModel>,
 }
@@ -193,6 +242,11 @@ impl Config {
                 .map_err(|error| ConfigError::Policy { path: data.join(&file.policy), error })?,
             capacity: file.capacity,
             health: file.health,
+            endorser: file.keys.endorser.as_deref().map(base_url).transpose()?,
+            keys: KeysFile {
+                certificates: file.keys.certificates.iter().map(|path| data.join(path)).collect(),
+                ..file.keys
+            },
             models: models.collect::<Result<_, ConfigError>>()?,
         };
         if config.coordinator.scheme() == "http" && !is_this_machine(&config.coordinator) {
@@ -288,6 +342,7 @@ mod tests {
             policy: "policy".into(),
             capacity: 4,
             health: None,
+            keys: KeysFile::default(),
             models: BTreeMap::from([("bloom \"tiny\"".into(), "/models/bloom".into())]),
         }
     }
@@ -305,6 +360,14 @@ mod tests {
             let file = ConfigFile { health, ..file() };
             assert_eq!(toml::from_str::<ConfigFile>(&file.render()).unwrap(), file);
         }
+        let keys = KeysFile {
+            device: KeyDevice::Tpm,
+            tpm: Some("device:/dev/tpmrm0".into()),
+            certificates: vec!["issuer.pem".into(), "root.pem".into()],
+            endorser: Some("http://127.0.0.1:8799".into()),
+        };
+        let file = ConfigFile { keys, ..file() };
+        assert_eq!(toml::from_str::<ConfigFile>(&file.render()).unwrap(), file);
     }
 
     #[test]

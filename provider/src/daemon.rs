@@ -10,8 +10,9 @@ use crate::{
     admission::Loaded,
     attest::{self, Attested, Claims, Identity},
     config::Config,
+    cool_off,
     engine::Engine,
-    health, keys,
+    enrol, health, keys,
     measure::{self, Build},
     registry::{Registry, RegistryError},
     session::{self, Ended},
@@ -52,13 +53,16 @@ pub(crate) struct Daemon {
     pub(crate) registry: Registry,
     pub(crate) reporter: Reporter,
     pub(crate) build: Hash,
+    /// Whether the rules let no release serve at once, as a refusal said.
+    cools_off: bool,
 }
 
 impl Daemon {
     async fn new(config: Config, engine: Arc<dyn Engine>, clock: Arc<dyn Clock>) -> anyhow::Result<Self> {
         let aliases: Vec<String> = config.models.iter().map(|model| model.alias.clone()).collect();
         let reporter = Reporter::new(&config.data, aliases, Arc::clone(&clock));
-        let signing = keys::load_or_create(&config.data.join(keys::SIGNING_KEY))?;
+        let device = keys::open(&config)?;
+        tracing::info!(format = device.format(), "{}", device.describe());
         let served = config.models.clone();
         // Models are gigabytes, so hashing them is no work for the thread that answers.
         let (build, loaded) = tokio::task::spawn_blocking(move || {
@@ -75,8 +79,8 @@ impl Daemon {
             ensure!(known, "the engine has not loaded the model {:?}", model.alias);
         }
         let registry = Registry::load(&config.policy, &config.log, &config.data)?;
-        let identity = Arc::new(Identity::new(signing)?);
-        Ok(Self { config, engine, clock, identity, loaded, registry, reporter, build })
+        let identity = Arc::new(Identity::new(device)?);
+        Ok(Self { config, engine, clock, identity, loaded, registry, reporter, build, cools_off: false })
     }
 
     async fn run(&mut self, shutdown: &Shutdown) -> anyhow::Result<()> {
@@ -117,6 +121,7 @@ impl Daemon {
                 // and a verdict is about one attestation.
                 Ended::Refused(why) => {
                     tracing::error!(why, "not allowed to serve; trying again");
+                    self.heed(&why)?;
                     self.reporter.set(State::Refused, why);
                 }
             }
@@ -132,9 +137,26 @@ impl Daemon {
             build: self.build,
             endpoint: self.config.endpoint().to_owned(),
             models: self.loaded.iter().map(|model| model.digest).collect(),
-            previous: attest::previous(&self.config.data)?,
+            previous: attest::previous(&self.config.data, &self.identity.signing.public_key())?,
+            release_proof: if self.cools_off { cool_off::kept(&self.config, &self.build)? } else { None },
         };
-        Ok(self.identity.attest(&claims, &checkpoint, self.clock.now())?)
+        // Its checkpoint is what counts later, so it is fetched at once, whether the rules ask for it or not.
+        if let Err(error) = cool_off::fetch(&self.config, &mut self.registry, &self.build).await {
+            tracing::debug!(error = format!("{error:#}"), "no proof of this build's release yet");
+        }
+        let (identity, now) = (Arc::clone(&self.identity), self.clock.now());
+        enrol::ensure(identity.device(), self.config.endorser.as_ref(), identity.nonce(&checkpoint)).await?;
+        // A TPM takes its time.
+        Ok(tokio::task::spawn_blocking(move || identity.attest(&claims, &checkpoint, now)).await??)
+    }
+
+    /// Does what a refusal asks for, where that is in this provider's hands.
+    fn heed(&mut self, why: &str) -> anyhow::Result<()> {
+        self.cools_off |= why.contains("build-cooling-off");
+        if why.contains("enrolment-") {
+            self.identity.device().forget_enrolment()?;
+        }
+        Ok(())
     }
 
     /// Notes why there is no attestation; what only an operator can put right ends the daemon.
@@ -149,7 +171,12 @@ impl Daemon {
                 tracing::error!(why, "not serving; trying again");
                 self.reporter.set(State::Refused, why);
             }
-            Some(RegistryError::Origin | RegistryError::Store { .. }) | None => bail!("{why}"),
+            Some(RegistryError::Origin | RegistryError::Store { .. }) => bail!("{why}"),
+            // The device or its endorser: both can come back.
+            None => {
+                tracing::error!(why, "no attestation; trying again");
+                self.reporter.set(State::Refused, why);
+            }
         }
         Ok(())
     }

@@ -3,14 +3,78 @@
 use std::{
     fs, io,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
+use anyhow::{Context, bail, ensure};
+use glassbloom_hardware::{
+    Device,
+    software::Software,
+    tpm::{TpmConfig, TpmDevice},
+};
 use glassbloom_service::{durable, random};
-use glassbloom_spec::{curve::SigningKey, seal::hpke};
+use glassbloom_spec::curve::SigningKey;
 use zeroize::Zeroizing;
+
+use crate::config::{Config, KeyDevice};
 
 /// The signing key's file in the data folder.
 pub const SIGNING_KEY: &str = "signing.key";
+
+/// The file of the signing key before, which counter-signs the one that took its place.
+pub const PREVIOUS_KEY: &str = "signing.previous.key";
+
+/// Folder for what a TPM's keys need to be loaded again, in the data folder.
+const TPM_FOLDER: &str = "tpm";
+
+/// Opens what holds the keys: makes them the first time, and a new sealing key each time.
+///
+/// # Errors
+/// With the cause and the next step, when it cannot be opened. There is no fallback to software: whoever asked for
+/// hardware would not notice.
+pub fn open(config: &Config) -> anyhow::Result<Arc<dyn Device>> {
+    Ok(match config.keys.device {
+        KeyDevice::Software => Arc::new(Software::new(load_or_create(&config.data.join(SIGNING_KEY))?)?),
+        KeyDevice::Tpm => {
+            let tcti = config.keys.tpm.as_deref().unwrap_or("device:/dev/tpmrm0");
+            let config = TpmConfig {
+                tcti: tcti.parse().context("keys.tpm")?,
+                certificates: config.keys.certificates.clone(),
+                ..TpmConfig::new(config.data.join(TPM_FOLDER))
+            };
+            Arc::new(TpmDevice::open(&config)?)
+        }
+        KeyDevice::SecureEnclave => bail!(
+            "keys.device = \"secure-enclave\" needs a Mac with macOS 27 and a signed application; use \"tpm\" on Linux"
+        ),
+    })
+}
+
+/// The signing keys in files, the present one first; unreadable ones are left out.
+pub(crate) fn earlier(data: &Path) -> Vec<SigningKey> {
+    [SIGNING_KEY, PREVIOUS_KEY].iter().filter_map(|name| load(&data.join(name)).ok()).collect()
+}
+
+/// Puts a new signing key in the place of the present one, which is kept to counter-sign it.
+///
+/// # Errors
+/// When there is none, or a rotation before this one has not been logged yet.
+pub fn rotate(data: &Path) -> anyhow::Result<SigningKey> {
+    let (present, previous) = (data.join(SIGNING_KEY), data.join(PREVIOUS_KEY));
+    let old = load(&present)?;
+    if previous.exists() {
+        let logged = fs::read_to_string(data.join(crate::attest::PREVIOUS)).unwrap_or_default();
+        let by = old.public_key().to_string();
+        ensure!(
+            logged.split_ascii_whitespace().nth(1) == Some(&by),
+            "the last rotation has not been logged yet: start the daemon, wait for `glassbloom-provider status` to say connected, and rotate then"
+        );
+    }
+    // Copied first: at no moment is there no key.
+    durable::write_secret(&previous, &Zeroizing::new(fs::read(&present)?))?;
+    fs::remove_file(&present).with_context(|| present.display().to_string())?;
+    Ok(load_or_create(&present)?)
+}
 
 /// A key file that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -82,12 +146,6 @@ pub fn load(path: &Path) -> Result<SigningKey, KeyFileError> {
         *byte = (digit(pair[0])? * 16 + digit(pair[1])?) as u8;
     }
     SigningKey::from_bytes(*secret).map_err(|_| malformed())
-}
-
-/// A fresh key that requests are sealed to. It lives in memory alone, so what was sealed to it cannot be opened once
-/// the process has ended.
-pub fn fresh_sealing_key() -> hpke::EcdhSecret {
-    hpke::derive_key_pair(Zeroizing::new(random::<32>()).as_slice())
 }
 
 #[cfg(test)]

@@ -144,8 +144,10 @@ async fn greet(daemon: &mut Daemon, attested: &Attested, socket: &mut Socket) ->
         error => Ended::Rejected(error.to_string()),
     })?;
     // The attestation is in the registry from here on, so the next one continues the chain from it.
-    attest::remember(&daemon.config.data, attested.leaf)
+    let signing_key = daemon.identity.signing.public_key();
+    attest::remember(&daemon.config.data, attested.leaf, &signing_key)
         .map_err(|error| Ended::Rejected(error.to_string()))?;
+    daemon.identity.device().logged(attested.leaf).map_err(|error| Ended::Rejected(error.to_string()))?;
     let answering = Answering {
         attestation: attested.leaf,
         index: admission.index,

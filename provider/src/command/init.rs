@@ -8,10 +8,9 @@ use std::{
 
 use anyhow::Context;
 use glassbloom_service::{ExitCode, durable};
-use glassbloom_spec::curve::Signer;
 
 use crate::{
-    config::{Config, ConfigFile, DEFAULT_CAPACITY, FILE_NAME},
+    config::{Config, ConfigFile, DEFAULT_CAPACITY, FILE_NAME, KeyDevice, KeysFile},
     keys,
 };
 
@@ -39,6 +38,18 @@ pub struct Init {
     /// Requests answered at a time [default: 4]
     #[arg(long, value_name = "N")]
     capacity: Option<u32>,
+    /// What holds the keys [default: software, which proves nothing about this machine]
+    #[arg(long, value_name = "DEVICE")]
+    keys: Option<KeyDevice>,
+    /// The TPM, as device:/dev/tpmrm0 or swtpm:path=SOCKET
+    #[arg(long, value_name = "TPM")]
+    tpm: Option<String>,
+    /// Certificates of the TPM's makers, issuer by issuer up to the root; may be repeated
+    #[arg(long = "certificate", value_name = "FILE")]
+    certificates: Vec<PathBuf>,
+    /// An auditor's endorser, for example http://127.0.0.1:8799
+    #[arg(long, value_name = "URL")]
+    endorser: Option<String>,
     /// Address for GET /healthz; without it no port is open
     #[arg(long, value_name = "ADDRESS")]
     health: Option<SocketAddr>,
@@ -52,13 +63,13 @@ impl Init {
         let earlier = if file.exists() { Some(ConfigFile::read(&data)?) } else { None };
         let config = self.merge(earlier)?;
         // Everything it names is checked before it is written, so that `serve` does not find out later.
-        Config::check(config.clone(), &data)?;
-        let key = keys::load_or_create(&data.join(keys::SIGNING_KEY))?;
+        let device = keys::open(&Config::check(config.clone(), &data)?)?;
         let text = config.render();
         if std::fs::read_to_string(&file).ok().as_ref() != Some(&text) {
             durable::write(&file, text.as_bytes()).with_context(|| format!("{}", file.display()))?;
         }
-        println!("configuration {}\nsigning {}", file.display(), Signer::public_key(&key));
+        println!("configuration {}\nsigning {}", file.display(), device.signing().public_key());
+        println!("keys {}", device.describe());
         println!("next: glassbloom-provider serve --data {}", data.display());
         Ok(ExitCode::Ok)
     }
@@ -93,6 +104,20 @@ impl Init {
                 .capacity
                 .or_else(|| earlier.as_ref().map(|file| file.capacity))
                 .unwrap_or(DEFAULT_CAPACITY),
+            keys: {
+                let earlier = earlier.as_ref().map(|file| file.keys.clone()).unwrap_or_default();
+                let certificates = self
+                    .certificates
+                    .into_iter()
+                    .map(|path| given(Some(path)).map(Option::unwrap_or_default));
+                let certificates = certificates.collect::<anyhow::Result<Vec<_>>>()?;
+                KeysFile {
+                    device: self.keys.unwrap_or(earlier.device),
+                    tpm: self.tpm.or(earlier.tpm),
+                    certificates: if certificates.is_empty() { earlier.certificates } else { certificates },
+                    endorser: self.endorser.or(earlier.endorser),
+                }
+            },
             health: self.health.or_else(|| earlier.as_ref().and_then(|file| file.health)),
             models: if models.is_empty() {
                 earlier.map(|file| file.models).unwrap_or_default()

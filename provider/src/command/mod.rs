@@ -1,6 +1,8 @@
 //! The command line.
 
+mod doctor;
 mod init;
+mod keys;
 mod release;
 mod serve;
 mod status;
@@ -9,17 +11,16 @@ use std::path::PathBuf;
 
 use clap::Subcommand;
 use glassbloom_service::ExitCode;
-use glassbloom_spec::{curve::Signer, statement::key_id};
-
-use crate::keys;
 
 /// What the program can be told to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Looks at everything that serving needs, and says what to do: exit code 0 well, 10 something is wrong
+    Doctor(DataFolder),
     /// Writes the configuration and makes the signing key; run again, it changes what is given and keeps the key
     Init(init::Init),
-    /// Prints the public signing key and its identifier
-    Keys(DataFolder),
+    /// Prints the public signing key and its identifier, or rotates it
+    Keys(keys::Keys),
     /// Measures this program and signs a release statement, which lets providers that run it serve
     Release(release::Release),
     /// Loads the models, attests, and answers requests until it is stopped
@@ -43,18 +44,12 @@ impl Command {
     /// With the cause and what to do about it; the exit code is then 1.
     pub fn run(self) -> anyhow::Result<ExitCode> {
         match self {
+            Self::Doctor(folder) => doctor::run(&folder),
             Self::Init(init) => init.run(),
-            Self::Keys(folder) => print_keys(&folder),
+            Self::Keys(keys) => keys.run(),
             Self::Release(release) => release.run(),
             Self::Serve(serve) => serve.run(),
             Self::Status(folder) => status::run(&folder),
         }
     }
-}
-
-fn print_keys(folder: &DataFolder) -> anyhow::Result<ExitCode> {
-    let key = keys::load(&folder.data.join(keys::SIGNING_KEY))?;
-    let public = Signer::public_key(&key);
-    println!("signing {public}\nkey-id {}", key_id(&public));
-    Ok(ExitCode::Ok)
 }

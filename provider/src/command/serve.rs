@@ -31,10 +31,15 @@ impl Serve {
 
     #[cfg(feature = "mlx")]
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
+        use glassbloom_hardware::harden;
         use glassbloom_service::SystemClock;
 
         use crate::config::Config;
 
+        // Before there are keys, prompts or threads.
+        for step in harden::process().refused() {
+            tracing::warn!("{step}");
+        }
         let config = match &self.config {
             Some(file) => Config::load_from(file, &self.data)?,
             None => Config::load(&self.data)?,
