@@ -13,7 +13,7 @@ use std::{
 use glassbloom_hardware::{
     Device, DeviceError,
     test_support::SoftTpm,
-    tpm::{TpmConfig, TpmDevice},
+    tpm::{Tcti, TpmConfig, TpmDevice},
 };
 use glassbloom_spec::{
     cbor::{Fields, Value},
@@ -131,6 +131,55 @@ fn many_threads_share_one_tpm() {
             });
         }
     });
+}
+
+/// A terminal in raw mode stands for the kernel's device: bytes go in and come out of a file.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_device_file_is_spoken_to() {
+    use std::{
+        fs::File,
+        io::{Read, Write},
+        os::unix::{fs::symlink, net::UnixStream},
+    };
+
+    use nix::{pty::openpty, sys::termios, unistd::ttyname};
+
+    let Some(tpm) = SoftTpm::start() else { return };
+    let folder = folder();
+    let terminal = openpty(None, None).unwrap();
+    let mut mode = termios::tcgetattr(&terminal.slave).unwrap();
+    termios::cfmakeraw(&mut mode);
+    termios::tcsetattr(&terminal.slave, termios::SetArg::TCSANOW, &mode).unwrap();
+    let device = folder.path().join("tpmrm0");
+    symlink(ttyname(&terminal.slave).unwrap(), &device).unwrap();
+    let Tcti::Socket(socket) = tpm.tcti() else { panic!("a socket") };
+    // Ends with the process, as the terminal does.
+    std::thread::spawn(move || {
+        let mut master = File::from(terminal.master);
+        let _kept_open = terminal.slave;
+        let message = |from: &mut dyn Read| {
+            let mut bytes = vec![0; 10];
+            from.read_exact(&mut bytes).unwrap();
+            bytes.resize(u32::from_be_bytes([bytes[2], bytes[3], bytes[4], bytes[5]]) as usize, 0);
+            from.read_exact(&mut bytes[10..]).unwrap();
+            bytes
+        };
+        loop {
+            let command = message(&mut master);
+            let mut tpm = UnixStream::connect(&socket).unwrap();
+            tpm.write_all(&command).unwrap();
+            master.write_all(&message(&mut tpm)).unwrap();
+        }
+    });
+    let mut config = tpm.config(folder.path().join("tpm"));
+    config.tcti = Tcti::Device(device);
+    let device = TpmDevice::open(&config).unwrap();
+    let signature = device.signing().sign(b"message").unwrap();
+    device.signing().public_key().verify(b"message", &signature).unwrap();
+    let ours = hpke::derive_key_pair(&[7; 32]);
+    let theirs = device.sealing().diffie_hellman(&ours.public_key()).unwrap();
+    assert_eq!(ours.diffie_hellman(&device.sealing().public_key()).unwrap(), theirs);
 }
 
 #[test]

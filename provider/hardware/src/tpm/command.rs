@@ -22,12 +22,12 @@ use crate::{DeviceError, os};
 /// A TPM, used by one caller at a time.
 pub(super) struct Tpm {
     tcti: Tcti,
-    connection: Mutex<Option<Connection>>,
+    turn: Mutex<()>,
 }
 
 impl Tpm {
     pub(super) const fn new(tcti: Tcti) -> Self {
-        Self { tcti, connection: Mutex::new(None) }
+        Self { tcti, turn: Mutex::new(()) }
     }
 
     pub(super) const fn tcti(&self) -> &Tcti {
@@ -35,41 +35,29 @@ impl Tpm {
     }
 
     /// Does some work with the TPM alone. `action` says in words what for.
+    ///
+    /// Each piece of work has a connection of its own and leaves nothing loaded: a software TPM answers one connection at
+    /// a time, so others wait, and the kernel's shared device clears up when it is closed.
     pub(super) fn run<T>(
         &self,
         action: &str,
-        work: impl FnOnce(&mut Link<'_>) -> Result<T, TpmError>,
+        work: impl FnOnce(&mut Link) -> Result<T, TpmError>,
     ) -> Result<T, DeviceError> {
-        let mut held = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
-        let keeps_loaded = self.tcti.is_shared();
-        let attempt = || {
-            let connection = match held.as_mut() {
-                Some(connection) => connection,
-                None => held.insert(self.tcti.connect()?),
-            };
-            work(&mut Link { connection, keeps_loaded })
-        };
-        let result = attempt();
-        // What the kernel's shared device has loaded lives as long as the connection. A software TPM answers one
-        // connection at a time, so holding it only during the work lets others in, and keeps them out meanwhile.
-        if !keeps_loaded {
-            *held = None;
-        }
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let result = self.tcti.connect().map_err(TpmError::from).and_then(|connection| {
+            let is_shared = self.tcti.is_shared();
+            work(&mut Link { connection, is_shared })
+        });
         result.map_err(|error| error.during(action, &self.tcti))
     }
 }
 
-/// A key that the TPM has loaded, or had: its context is then kept here, in memory alone.
+/// A key that was loaded once. Kept as the TPM's own encryption of it, in memory alone, and useless once the TPM has been
+/// restarted. The kernel's shared device does the same with keys that stay loaded, at every command.
 pub(super) struct Object {
-    place: Place,
+    context: Zeroizing<Vec<u8>>,
     /// TPMT_PUBLIC.
     pub(super) public: Vec<u8>,
-}
-
-enum Place {
-    Loaded(u32),
-    /// Encrypted by the TPM, useless once it has been restarted.
-    Saved(Zeroizing<Vec<u8>>),
 }
 
 /// A key's two halves as the TPM gives them out: the private one encrypted to its parent.
@@ -79,15 +67,15 @@ pub(super) struct Blobs {
 }
 
 /// The TPM during some work.
-pub(super) struct Link<'a> {
-    connection: &'a mut Connection,
-    keeps_loaded: bool,
+pub(super) struct Link {
+    connection: Connection,
+    is_shared: bool,
 }
 
-impl Link<'_> {
+impl Link {
     /// Throws out what programs that ended early have left loaded, where the kernel does not see to it.
     pub(super) fn tidy(&mut self) -> Result<(), TpmError> {
-        if self.keeps_loaded {
+        if self.is_shared {
             return Ok(());
         }
         for range in [TRANSIENT, HMAC_SESSIONS, POLICY_SESSIONS] {
@@ -135,14 +123,10 @@ impl Link<'_> {
 
     /// Takes charge of a loaded key, so that it can be used later.
     pub(super) fn keep(&mut self, loaded: u32, public: Vec<u8>) -> Result<Object, TpmError> {
-        let place = if self.keeps_loaded {
-            Place::Loaded(loaded)
-        } else {
-            let context = self.execute(code::CONTEXT_SAVE, &[loaded], &[], &Writer::default())?;
-            self.flush(loaded)?;
-            Place::Saved(Zeroizing::new(context.parameters().0.to_vec()))
-        };
-        Ok(Object { place, public })
+        self.during(loaded, |link, loaded| {
+            let saved = link.execute(code::CONTEXT_SAVE, &[loaded], &[], &Writer::default())?;
+            Ok(Object { context: Zeroizing::new(saved.parameters().0.to_vec()), public })
+        })
     }
 
     /// Works with a key that is loaded for as long as that takes.
@@ -151,20 +135,13 @@ impl Link<'_> {
         object: &Object,
         work: impl FnOnce(&mut Self, u32) -> Result<T, TpmError>,
     ) -> Result<T, TpmError> {
-        match &object.place {
-            Place::Loaded(loaded) => work(self, *loaded),
-            Place::Saved(context) => {
-                let parameters = Writer::default().raw(context);
-                let response = self.execute(code::CONTEXT_LOAD, &[], &[], &parameters);
-                let loaded = response.map_err(|error| match error.code() {
-                    Some(code) if code.kind() != Code::OBJECT_MEMORY => {
-                        TpmError::Code(Code(Code::REFERENCE_H0))
-                    }
-                    _ => error,
-                })?;
-                self.during(loaded.handle(), work)
-            }
-        }
+        let parameters = Writer::default().raw(&object.context);
+        let response = self.execute(code::CONTEXT_LOAD, &[], &[], &parameters);
+        let loaded = response.map_err(|error| match error.code() {
+            Some(code) if code.kind() != Code::OBJECT_MEMORY => TpmError::Code(Code(Code::REFERENCE_H0)),
+            _ => error,
+        })?;
+        self.during(loaded.handle(), work)
     }
 
     /// Works with something that is thrown out afterwards, whatever came of it.

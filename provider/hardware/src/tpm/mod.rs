@@ -135,7 +135,7 @@ impl TpmDevice {
         let nonce = nonce.as_ref();
         self.tpm.run("making evidence", |link| {
             // Two at a time: a small TPM has room for three loaded keys.
-            let certify = |link: &mut Link<'_>, object: &Object| {
+            let certify = |link: &mut Link, object: &Object| {
                 let by = link.with(object, |link, object| {
                     link.with(&self.attestation, |link, key| link.certify(object, key, nonce))
                 })?;
@@ -241,7 +241,7 @@ impl Endorsed for TpmDevice {
             _ => encrypted_secret,
         };
         self.tpm.run("answering the auditor's challenge", |link| {
-            let open = |link: &mut Link<'_>, endorsement: u32| {
+            let open = |link: &mut Link, endorsement: u32| {
                 link.with(&self.attestation, |link, key| {
                     link.activate(key, endorsement, credential, encrypted_secret)
                 })

@@ -39,7 +39,7 @@ impl Default for Tcti {
 }
 
 impl Tcti {
-    /// Whether the kernel keeps apart what different programs load; else objects that stay loaded fill the TPM up.
+    /// Whether the kernel keeps apart what different programs load; else what one leaves loaded fills the TPM up for all.
     pub(super) fn is_shared(&self) -> bool {
         matches!(self, Self::Device(path) if path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("tpmrm")))
     }
@@ -121,37 +121,49 @@ impl Connection {
     pub(super) fn exchange(&mut self, command: &[u8], limit: Duration) -> io::Result<Zeroizing<Vec<u8>>> {
         match self {
             Self::Device(file) => {
-                file.write_all(command)?;
-                let mut response = Zeroizing::new(vec![0; LARGEST]);
-                let length = file.read(&mut response)?;
-                response.truncate(length);
-                Ok(response)
+                // A device takes a command in one piece.
+                if file.write(command)? != command.len() {
+                    return Err(io::ErrorKind::WriteZero.into());
+                }
+                read_response(file)
             }
             Self::Port(stream) => {
                 stream.set_read_timeout(Some(limit))?;
                 stream.write_all(command)?;
-                read_framed(stream)
+                read_response(stream)
             }
             Self::Socket(stream) => {
                 stream.set_read_timeout(Some(limit))?;
                 stream.write_all(command)?;
-                read_framed(stream)
+                read_response(stream)
             }
         }
     }
 }
 
-fn read_framed(stream: &mut impl Read) -> io::Result<Zeroizing<Vec<u8>>> {
-    let mut header = [0; HEADER];
-    stream.read_exact(&mut header)?;
-    let length = u32::from_be_bytes([header[2], header[3], header[4], header[5]]) as usize;
-    if !(HEADER..=LARGEST).contains(&length) {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "no TPM answers at this port"));
+/// Reads until there is as much as the response says. Devices answer in one piece as long as there is room for it, sockets
+/// in any.
+fn read_response(stream: &mut impl Read) -> io::Result<Zeroizing<Vec<u8>>> {
+    let mut response = Zeroizing::new(vec![0; LARGEST]);
+    let mut length = 0;
+    loop {
+        length += match stream.read(&mut response[length..]) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => 0,
+            read => read?,
+        };
+        if length < HEADER {
+            continue;
+        }
+        let whole = u32::from_be_bytes([response[2], response[3], response[4], response[5]]) as usize;
+        if !(HEADER..=LARGEST).contains(&whole) || length > whole {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "what answers there is no TPM"));
+        }
+        if length == whole {
+            response.truncate(length);
+            return Ok(response);
+        }
     }
-    let mut response = Zeroizing::new(vec![0; length]);
-    response[..HEADER].copy_from_slice(&header);
-    stream.read_exact(&mut response[HEADER..])?;
-    Ok(response)
 }
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -175,10 +187,14 @@ mod tests {
 
     #[test]
     fn what_is_no_tpm_is_refused() {
-        assert!(read_framed(&mut &[0x80, 1, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0][..]).is_err());
-        assert!(read_framed(&mut &[0x80, 1, 0, 0, 0, 4, 0, 0, 0, 0][..]).is_err());
-        assert!(read_framed(&mut &b"HTTP/1.1 400"[..]).is_err());
+        assert!(read_response(&mut &[0x80, 1, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0][..]).is_err());
+        assert!(read_response(&mut &[0x80, 1, 0, 0, 0, 4, 0, 0, 0, 0][..]).is_err());
+        assert!(read_response(&mut &b"HTTP/1.1 400"[..]).is_err());
+        assert!(read_response(&mut &[0x80, 1, 0, 0, 0, 11, 0, 0, 0, 0][..]).is_err());
+        assert!(read_response(&mut &[0x80, 1, 0, 0, 0, 10, 0, 0, 0, 0, 7][..]).is_err());
+        assert!(read_response(&mut std::io::repeat(0)).is_err());
         let ok = [0x80, 1, 0, 0, 0, 11, 0, 0, 0, 0, 7];
-        assert_eq!(read_framed(&mut &ok[..]).unwrap().as_slice(), ok);
+        assert_eq!(read_response(&mut &ok[..]).unwrap().as_slice(), ok);
+        assert_eq!(read_response(&mut ok[..3].chain(&ok[3..])).unwrap().as_slice(), ok);
     }
 }
