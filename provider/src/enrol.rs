@@ -18,12 +18,13 @@ use serde::{Serialize, de::DeserializeOwned};
 /// # Errors
 /// When the device or the endorser fails, or none is named and one is needed.
 pub(crate) async fn ensure(device: &dyn Device, endorser: Option<&Url>, nonce: Hash) -> anyhow::Result<()> {
-    let Some(endorsed) = device.endorsed().filter(|_| device.enrolment().is_none()) else { return Ok(()) };
+    let Some(endorsed) = device.endorsed().filter(|endorsed| endorsed.is_wanted(nonce)) else {
+        return Ok(());
+    };
     let endorser = endorser.context(
         "nobody vouches for this TPM's attestation key: name an auditor's endorser in provider.toml, under [keys] \
          (`endorser = \"https://HOST\"`)",
     )?;
-    device.forget_enrolment()?;
     activate(endorsed, endorser, nonce)
         .await
         .with_context(|| format!("the endorser at {endorser} did not vouch for this TPM"))
@@ -40,7 +41,7 @@ async fn activate(device: &dyn Endorsed, endorser: &Url, nonce: Hash) -> anyhow:
     let secret = device.activate(&challenge.credential_blob.0, &challenge.encrypted_secret.0)?;
     let answer = Answer { id: challenge.id, secret: Bytes(secret.to_vec()) };
     let activated: Activated = post(endorser, exchange::path::TPM_ANSWER, &answer).await?;
-    Ok(device.set_enrolment(&activated.transcript.0, &[activated.endorsement.0])?)
+    Ok(device.set_enrolment(nonce, &activated.transcript.0, &[activated.endorsement.0])?)
 }
 
 async fn post<T: DeserializeOwned>(base: &Url, path: &str, body: &impl Serialize) -> anyhow::Result<T> {
