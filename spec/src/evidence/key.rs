@@ -86,7 +86,7 @@ impl RsaKey {
             return Err(BadVendorKey::Rsa);
         }
         let n = BoxedUint::from_be_slice(modulus, 8 * modulus.len() as u32).map_err(|_| BadVendorKey::Rsa)?;
-        RsaPublicKey::new(n, BoxedUint::from(EXPONENT))
+        RsaPublicKey::new_with_size_limits(n, BoxedUint::from(EXPONENT), 2048..=4096)
             .map(Self)
             .ok()
             .filter(|key| key.modulus().len() == modulus.len())

@@ -219,6 +219,11 @@ impl<'a> Certificate<'a> {
         self.tbs
     }
 
+    /// The issuer's signature over [`tbs`](Self::tbs).
+    pub const fn signature(&self) -> &'a [u8] {
+        self.signature
+    }
+
     /// The serial number, big-endian without leading zeros; empty for zero.
     pub const fn serial(&self) -> &'a [u8] {
         self.serial

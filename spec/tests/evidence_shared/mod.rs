@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test binary uses a part")]
 
 pub(crate) mod apple;
+pub(crate) mod second;
 
 use std::{
     fs,
