@@ -1,6 +1,7 @@
 //! The command line.
 
 mod audit;
+mod endorser;
 mod mirror;
 mod witness;
 
@@ -21,6 +22,9 @@ pub struct Cli {
 enum Command {
     /// Replay the registry and the receipts, check every entry, remember where the logs stood
     Audit(audit::Args),
+    /// Vouch for evidence that the public does not see: that a TPM holds a key, that a Mac's chain was seen whole
+    #[command(subcommand)]
+    Endorser(endorser::Command),
     /// Print what a rule asks for and what to do when it does not hold
     Explain {
         /// Such as GB-LOG-001; without it, every rule in one line each
@@ -38,6 +42,7 @@ enum Command {
 pub async fn run(cli: Cli) -> ExitCode {
     match cli.command {
         Command::Audit(args) => audit::run(args).await,
+        Command::Endorser(command) => endorser::run(command).await,
         Command::Explain { rule: None } => {
             for rule in rules::ALL {
                 print(&format!("{}  {}\n", rule.id, rule.title));

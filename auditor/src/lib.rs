@@ -4,6 +4,7 @@
 //! * [`audit`]: replays both logs, compares each head with the last one seen, applies the [`rules`] to each leaf.
 //! * [`replay`]: a verified copy of the registry that other checkers (the user's proxy) keep as well.
 //! * [`mirror`]: a verified copy of whole logs, served, so that a log that vanished can still be audited.
+//! * [`endorser`]: vouches for evidence that the public does not see.
 //! * [`witness`]: a C2SP witness, which cosigns checkpoints that extend the last one it cosigned.
 //!
 //! # Out of scope
@@ -12,6 +13,7 @@
 
 pub mod audit;
 pub mod cli;
+pub mod endorser;
 pub mod finding;
 pub mod mirror;
 pub mod replay;

@@ -9,7 +9,7 @@ mod book;
 mod evidence;
 mod http;
 pub(crate) mod keys;
-mod rate;
+pub(crate) mod rate;
 mod store;
 mod writer;
 

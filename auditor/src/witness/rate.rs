@@ -22,15 +22,15 @@ impl Default for Rate {
     }
 }
 
-/// What one log has used up: the moment, in microseconds since 1970, up to which its allowance is spent.
+/// What one log, or whoever else has a rate, has used up: the moment, in microseconds since 1970, up to which its allowance is spent.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Meter(u64);
+pub(crate) struct Meter(u64);
 
 const SECOND: u64 = 1_000_000;
 
 impl Meter {
     /// Takes one from the allowance; otherwise says for how long to wait.
-    pub(super) fn take(&mut self, rate: Rate, now: UnixMillis) -> Result<(), Duration> {
+    pub(crate) fn take(&mut self, rate: Rate, now: UnixMillis) -> Result<(), Duration> {
         let now = now.get().saturating_mul(1000);
         let each = SECOND / u64::from(rate.0.get());
         // Further ahead than any allowance reaches: the clock went back.

@@ -1,0 +1,7 @@
+//! Tests of the endorser: what it refuses, and a software TPM that it vouches for.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+
+mod live;
+mod protocol;
+mod support;
