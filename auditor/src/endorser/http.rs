@@ -60,6 +60,7 @@ pub fn router(endorser: Arc<Endorser>) -> Router {
     Router::new()
         .route(path::TPM_CHALLENGE, post(challenge))
         .route(path::TPM_ANSWER, post(answer))
+        .route(path::MDA, post(mda))
         .route("/healthz", get(async || "ok\n"))
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .with_state(endorser)
@@ -73,6 +74,10 @@ async fn challenge(State(endorser): State<Arc<Endorser>>, body: Body) -> Respons
 
 async fn answer(State(endorser): State<Arc<Endorser>>, body: Body) -> Response {
     respond(body, |answer| endorser.answer(&answer))
+}
+
+async fn mda(State(endorser): State<Arc<Endorser>>, body: Body) -> Response {
+    respond(body, |mda| endorser.mda(mda))
 }
 
 fn respond<Request: DeserializeOwned, Answer: Serialize>(

@@ -6,10 +6,7 @@ use std::{
 };
 
 use glassbloom_service::{durable, random};
-use glassbloom_spec::{
-    curve::{PublicKey, Signer, SigningKey},
-    hash::{Hash, hmac_sha256},
-};
+use glassbloom_spec::curve::{PublicKey, Signer, SigningKey};
 
 /// Why the keys were not made or read.
 #[derive(Debug, thiserror::Error)]
@@ -48,11 +45,6 @@ pub struct Keys {
 }
 
 impl Keys {
-    /// From both secrets.
-    pub const fn new(signing: SigningKey, device: [u8; 32]) -> Self {
-        Self { signing, device }
-    }
-
     /// The key that rules and policy files name.
     pub fn public_key(&self) -> PublicKey {
         self.signing.public_key()
@@ -62,9 +54,9 @@ impl Keys {
         &self.signing
     }
 
-    /// Names a device: always the same, and nobody without the key can try identifiers until one fits.
-    pub fn device(&self, format: &str, identifier: &[u8]) -> Hash {
-        hmac_sha256(&self.device, &[b"glassbloom/device/v1\0", format.as_bytes(), b"\0", identifier])
+    /// Names devices: always the same for one, and nobody without the key can try identifiers until one fits.
+    pub(super) const fn device(&self) -> &[u8; 32] {
+        &self.device
     }
 }
 

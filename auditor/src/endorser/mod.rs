@@ -4,6 +4,9 @@
 //! * A TPM: its maker certifies a key that decrypts and never signs, so that a second key lies in the same TPM shows
 //!   by opening a challenge, which nobody can replay later. The endorser makes the challenge and sees the answer.
 //!
+//! * A Mac: its certificate has a serial number in it, which no log can forget. The endorser sees the certificate,
+//!   signs that a public record of it says what it says, and keeps and logs nothing of it.
+//!
 //! # Out of scope
 //! Knowing who asks, and whether the nonce is one of an attestation: an endorsement counts in the attestation with
 //! that nonce and nowhere else. Whether the endorser is believed: rules and policy files name its key.
@@ -16,6 +19,7 @@ mod keys;
 mod pending;
 
 use std::{
+    collections::BTreeMap,
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -27,7 +31,8 @@ use glassbloom_spec::{
     evidence::{
         Anchor, Refused,
         endorsement::Endorsement,
-        exchange::{Activated, Activation, Answer, Bytes, Challenge},
+        exchange::{Activated, Activation, Answer, Bytes, Challenge, Endorsed, Mda},
+        mda::{self, Form, MdaChain, Record, Salts},
         tpm::{self, credential::Seeds},
         x509::Certificate,
     },
@@ -115,7 +120,7 @@ impl Endorser {
         let now = self.clock.now();
         let chain: Vec<Vec<u8>> = activation.ek_chain.into_iter().map(|Bytes(der)| der).collect();
         let seeds = Seeds { secret: random(), seed: random(), padding: Some(random()) };
-        let asked = tpm::ask(&chain, &activation.ak.0, &self.anchors, now.seconds(), seeds)?;
+        let asked = tpm::ask(&chain, &activation.ak.0, &self.anchors, now.seconds(), &seeds)?;
         // By the key and not the certificate: one TPM may have several, and a signature may have two forms.
         let device = match chain.first().map(|leaf| Certificate::parse(leaf)) {
             Some(leaf) => Hash::of(leaf.map_err(Refused::from)?.spki()),
@@ -153,6 +158,27 @@ impl Endorser {
         Ok(Activated { transcript: Bytes(exchange.asked.transcript.to_value().encode()), endorsement })
     }
 
+    /// Signs that a public record says what a Mac's certificate says.
+    ///
+    /// # Errors
+    /// When the chain is not Apple's, not for this nonce or not valid now, or the record is not made from it.
+    pub fn mda(&self, mda: Mda) -> Result<Endorsed, Refusal> {
+        self.take_turn()?;
+        let form = Form::from_name(&mda.form)
+            .ok_or_else(|| Refused::malformed("the form is neither `acme` nor `device-information`"))?;
+        let record = Record::decode(&mda.public.0)?;
+        // What is opened is its owner's choice; what cannot be opened is told before it is in a log.
+        record.open()?;
+        let certificates = mda.chain.into_iter().map(|Bytes(der)| der).collect();
+        let chain = MdaChain { form, certificates };
+        let (salts, at) = (salts(&mda.salts)?, self.clock.now().seconds());
+        let endorsement = mda::endorse(&record, &chain, &salts, mda.nonce, at, self.keys.device())?;
+        let signed = self.sign(&endorsement)?;
+        // The device's name is in the endorsement, so that it is public; who asked is not said.
+        tracing::info!(subject = %endorsement.subject, "endorsed a Mac");
+        Ok(Endorsed { endorsement: signed })
+    }
+
     fn sign(&self, endorsement: &Endorsement) -> Result<Bytes, Refusal> {
         Ok(Bytes(endorsement.sign(self.keys.signing())?.bytes().to_vec()))
     }
@@ -165,6 +191,19 @@ impl Endorser {
     fn pending(&self) -> std::sync::MutexGuard<'_, Pending> {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// One salt for each property, by its name.
+fn salts(named: &BTreeMap<String, Hash>) -> Result<Salts, Refused> {
+    let wrong = || {
+        let names: Vec<_> = mda::FIELDS.iter().map(|property| property.name).collect();
+        Refused::malformed(format!("salts are for exactly these properties: {}", names.join(", ")))
+    };
+    let mut salts = [[0; 32]; mda::FIELDS.len()];
+    for (salt, property) in salts.iter_mut().zip(&mda::FIELDS) {
+        *salt = *named.get(property.name).ok_or_else(wrong)?.as_bytes();
+    }
+    if named.len() == salts.len() { Ok(salts) } else { Err(wrong()) }
 }
 
 /// A `TPM2B`.

@@ -55,7 +55,7 @@ async fn a_provider_with_a_tpm_is_vouched_for() {
     // The right answer counts once, too.
     assert_eq!(endorser.refusal(path::TPM_ANSWER, &answer).await.0, 404);
     let activated: Activated = serde_json::from_value(body).unwrap();
-    enrolment.set_enrolment(&activated.transcript.0, &[activated.endorsement.0]).unwrap();
+    enrolment.set_enrolment(nonce, &activated.transcript.0, &[activated.endorsement.0]).unwrap();
 
     let bytes = device.evidence(nonce).unwrap();
     let signing_key = device.signing().public_key();

@@ -3,5 +3,6 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 mod live;
+mod mac;
 mod protocol;
 mod support;
