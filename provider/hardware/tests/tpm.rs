@@ -13,7 +13,7 @@ use std::{
 use glassbloom_hardware::{
     Device, DeviceError,
     test_support::SoftTpm,
-    tpm::{Tcti, TpmConfig, TpmDevice},
+    tpm::{Tcti, TpmConfig, TpmDevice, examine},
 };
 use glassbloom_spec::{
     cbor::{Fields, Value},
@@ -131,6 +131,33 @@ fn many_threads_share_one_tpm() {
             });
         }
     });
+}
+
+#[test]
+fn a_tpm_is_looked_at_before_it_is_used() {
+    let Some(tpm) = SoftTpm::start() else { return };
+    let folder = folder();
+    let config = tpm.config(folder.path().join("tpm"));
+    let found = examine(&config).unwrap();
+    assert_eq!((found.maker.as_str(), found.model.contains("SW")), ("IBM", true), "{found}");
+    assert!(found.is_usable(), "{found}");
+    assert!(!folder.path().join("tpm").exists());
+    let tcti = tpm.tcti().to_string();
+    let Some(()) = tools(&folder, &["tpm2_changeauth", "-T", &tcti, "-c", "owner", "password"]) else {
+        return;
+    };
+    let found = examine(&config).unwrap();
+    assert!(found.owner_has_password && !found.is_usable());
+    assert!(found.to_string().contains("no; `tpm2_changeauth -c owner"), "{found}");
+    let error = TpmDevice::open(&config).err().unwrap().to_string();
+    assert!(
+        error.contains("it asks for a password") && error.contains("tpm2_changeauth -c owner"),
+        "{error}"
+    );
+    tools(&folder, &["tpm2_nvundefine", "-T", &tcti, "-C", "p", "0x1c00002"]).unwrap();
+    let error = TpmDevice::open(&config).err().unwrap().to_string();
+    assert!(error.contains("holds none at 0x1c00002") && error.contains("ask its maker"), "{error}");
+    assert!(!examine(&config).unwrap().has_certificate);
 }
 
 /// A terminal in raw mode stands for the kernel's device: bytes go in and come out of a file.

@@ -97,6 +97,21 @@ impl Link {
         (0..count).map(|_| Ok(reader.u32()?)).collect()
     }
 
+    /// TPM2_GetCapability for a property; 0 when the TPM does not have it.
+    pub(super) fn property(&mut self, property: u32) -> Result<u32, TpmError> {
+        let parameters = Writer::default().u32(CAP_PROPERTIES).u32(property).u32(1);
+        let response = self.execute(code::GET_CAPABILITY, &[], &[], &parameters)?;
+        let mut reader = response.parameters();
+        reader.u8()?;
+        reader.u32()?;
+        if reader.u32()? != 1 {
+            return Ok(0);
+        }
+        let (found, value) = (reader.u32()?, reader.u32()?);
+        // Else it is the next one that the TPM has.
+        Ok(if found == property { value } else { 0 })
+    }
+
     /// TPM2_CreatePrimary.
     pub(super) fn create_primary(
         &mut self,
@@ -397,6 +412,8 @@ pub(super) fn ecdsa(signature: &[u8]) -> Result<[u8; 64], Garbled> {
 const PASSWORD: u32 = handle::PASSWORD_SESSION;
 /// TPM_SE_POLICY.
 const POLICY: u8 = 1;
+/// TPM_CAP_TPM_PROPERTIES.
+const CAP_PROPERTIES: u32 = 6;
 /// TPM_CAP_HANDLES, and the first handle of each range.
 const CAP_HANDLES: u32 = 1;
 const TRANSIENT: u32 = 0x8000_0000;

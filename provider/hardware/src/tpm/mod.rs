@@ -6,6 +6,7 @@
 mod command;
 mod enrolment;
 mod error;
+mod examine;
 mod key;
 mod pem;
 mod transport;
@@ -26,13 +27,16 @@ use zeroize::Zeroizing;
 
 #[cfg(feature = "test-support")]
 pub(crate) use self::pem::read_certificates;
-pub use self::transport::{BadTcti, Tcti};
 use self::{
     command::{Blobs, Link, Object, Tpm},
     enrolment::Enrolled,
     error::TpmError,
     key::Template,
     wire::{Reader, Writer, handle},
+};
+pub use self::{
+    examine::{Examined, examine},
+    transport::{BadTcti, Tcti},
 };
 use crate::{Device, DeviceError, Endorsed, EnrolmentRequest, files};
 
