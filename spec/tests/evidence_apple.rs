@@ -1,5 +1,7 @@
 //! App Attest: real evidence of others, and evidence of ours under a root that is not Apple's.
 
+#![expect(clippy::unwrap_used, reason = "what tests share is a test too")]
+
 mod evidence_shared;
 
 use base64::{Engine, prelude::BASE64_STANDARD};

@@ -1,5 +1,7 @@
 //! Chains made to be refused, and what the second opinion says of each.
 
+#![expect(clippy::unwrap_used, reason = "what tests share is a test too")]
+
 mod evidence_shared;
 
 use evidence_shared::{
@@ -133,7 +135,7 @@ fn chains_that_are_as_they_should_be() {
     ] {
         check(name, &chain, &root, None, HasIt);
     }
-    let chain = vec![lower.sign(leaf()).der, lower.der.clone(), middle.der.clone()];
+    let chain = vec![lower.sign(leaf()).der, lower.der, middle.der];
     assert_eq!(ours(&chain, &root, &Profile { max_chain: 2, ..PROFILE }), Err(BadCertificate::Length(3)));
     let agreeing = Profile { leaf_usage: KEY_AGREEMENT, ..PROFILE };
     assert_eq!(ours(&chain, &root, &agreeing), Err(BadCertificate::Usage));
@@ -273,10 +275,10 @@ fn chains_that_are_not() {
         check("bytes after it", &chain, &root, Some("certificate-malformed"), HasIt);
     }
     // The signature stands, and its algorithm is named twice: once where it is signed, and once beside it.
-    let mut other = device.der.clone();
+    let mut other = device.der;
     let place = other.windows(SHA256.len()).rposition(|window| window == SHA256).unwrap();
     other[place + SHA256.len() - 1] = 3;
-    check("two algorithms", &[other, middle.der.clone()], &root, Some("certificate-algorithm"), HasIt);
+    check("two algorithms", &[other, middle.der], &root, Some("certificate-algorithm"), HasIt);
 }
 
 /// A root in the chain counts by the digest of its key, and needs a device below it.

@@ -1,5 +1,7 @@
 //! Signatures of vendors, each asked of ring as well.
 
+#![expect(clippy::unwrap_used, reason = "what tests share is a test too")]
+
 mod evidence_shared;
 
 use evidence_shared::second::ALGORITHMS;

@@ -1,5 +1,7 @@
 //! Managed Device Attestation: a real chain of others, and records of ours under a root that is not Apple's.
 
+#![expect(clippy::unwrap_used, reason = "what tests share is a test too")]
+
 mod evidence_shared;
 
 use evidence_shared::{
@@ -437,7 +439,7 @@ fn a_record_has_no_room_for_the_chain() {
         assert_eq!(case.verify_bytes(&bytes, &case.bound()).unwrap_err().reason, "evidence-malformed");
     }
     // Not even as an opened value that somebody committed to.
-    let mut odd = record.clone();
+    let mut odd = record;
     odd.openings[1].value = chain.certificates[0].clone();
     odd.commitments[1] = Some(FIELDS[1].commit(&odd.openings[1].salt, &odd.openings[1].value));
     let says = Endorsement { subject: odd.subject(), ..Endorsement::of_statement(&odd.endorsements[0]) };

@@ -1,5 +1,7 @@
 //! Certificate chains: real ones of every vendor, synthetic ones that must be refused, and a second opinion on each.
 
+#![expect(clippy::unwrap_used, reason = "what tests share is a test too")]
+
 mod evidence_shared;
 
 use std::ops::Range;

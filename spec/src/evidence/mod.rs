@@ -6,7 +6,7 @@
 //! See `spec/evidence.md`.
 //!
 //! # Out of scope
-//! Whether what is proven suffices: that is [`crate::verify::judge`] and the policy. Time is an argument: evidence is
+//! Whether what is proven suffices: that is [`crate::judge::judge`] and the policy. Time is an argument: evidence is
 //! judged as of the beacon that its nonce was derived from, never by a clock.
 
 pub mod anchor;
