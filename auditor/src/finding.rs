@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use glassbloom_spec::{hash::Hash, id::LeafIndex};
 use serde::Serialize;
 
-use crate::rules::{self, Rule};
+use crate::rules::{self, Rule, Severity};
 
 /// One broken rule at one place.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -50,6 +50,11 @@ impl Finding {
         detail: impl Into<String>,
     ) -> Self {
         Self { index: Some(index), leaf: Some(leaf), ..Self::about_log(rule, origin, detail) }
+    }
+
+    /// What it means; a violation where this version does not know the rule.
+    pub fn severity(&self) -> Severity {
+        rules::find(self.rule).map_or(Severity::Violation, |rule| rule.severity)
     }
 
     /// Names the file that proves it.

@@ -4,7 +4,7 @@
 //! never copied. A test that cannot run calls [`skipped`], which is a failure where nothing may be skipped.
 //!
 //! # In scope
-//! A small network with fixed keys ([`world`]), the vectors cut from it ([`vectors`]), and paths.
+//! A small network with fixed keys ([`world`]), a Mac that nobody has ([`mac`]), the vectors cut from it ([`vectors`]), and paths.
 //!
 //! # Out of scope
 //! Processes and sockets: those are in `testdata/e2e`.
@@ -21,6 +21,7 @@
 //! assert_eq!(world.verify(&world.record()).unwrap_err().step, "evidence");
 //! ```
 
+pub mod mac;
 pub mod vectors;
 pub mod world;
 

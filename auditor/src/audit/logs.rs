@@ -9,7 +9,7 @@ use super::{Audit, AuditError, Problem, ProblemKind, Seen, Source, fork, state::
 use crate::{
     finding::Finding,
     replay::{Damage, Fold, History, Mismatch, Registry, ReplayError, batches, first_wrong_bundle, history},
-    rules::{self, Received, Registered},
+    rules::{self, Memory, Received, Registered, Severity},
 };
 
 /// Whether replaying makes sense after the heads were compared.
@@ -43,9 +43,16 @@ impl Audit<'_> {
         let mut registry = Registry::new(&source.origin, &self.config.policy);
         let mut change = self.state.begin().await?;
         let from = self.resume(source, true, &mut change).await?;
+        let policy = &self.config.policy;
+        let mut memory = Memory::new();
+        let grew = from.size() < checkpoint.size();
         if from.size().get() > 0 {
             for bytes in self.state.registry_entries().await? {
-                registry.push(bytes);
+                let index = registry.push(bytes).index;
+                // What is found in these was found when they were new. Where nothing is new, nothing needs a memory.
+                if let Some(entry) = registry.entry(index).filter(|_| grew) {
+                    memory.push(Registered { registry: &registry, policy, entry });
+                }
             }
         }
         let mut fold = Fold::new(from.clone());
@@ -61,12 +68,8 @@ impl Audit<'_> {
                 change.registry_entry(index, &bytes).await?;
                 registry.push(bytes);
                 let entry = registry.entry(index).expect("pushed above");
-                let broken = rules::check_registered(Registered {
-                    registry: &registry,
-                    policy: &self.config.policy,
-                    entry,
-                });
-                for broken in &broken {
+                let context = Registered { registry: &registry, policy: &self.config.policy, entry };
+                for broken in rules::check_registered(context).iter().chain(&memory.push(context)) {
                     change.finding(&source.origin, index, &entry.leaf_hash, broken).await?;
                 }
             }
@@ -275,7 +278,12 @@ impl Audit<'_> {
         change.seen(checkpoint.head(), checkpoint.note_bytes()).await?;
         change.commit().await?;
         self.log_report(&source.origin).new_entries = to.size().get() - from.size().get();
-        self.report.findings.extend(self.state.findings(&source.origin).await?);
+        for finding in self.state.findings(&source.origin).await? {
+            match finding.severity() {
+                Severity::Notice => self.report.notices.push(finding),
+                Severity::Violation => self.report.findings.push(finding),
+            }
+        }
         Ok(())
     }
 

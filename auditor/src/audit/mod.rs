@@ -193,6 +193,8 @@ impl Audit<'_> {
     }
 }
 
+/// What entries were judged by: the policy, and the rules that this version has.
 fn policy_hash(policy: &Policy) -> Hash {
-    Hash::of(policy.to_string().as_bytes())
+    let rules: String = rules::ALL.iter().map(|rule| format!("{}\n", rule.id)).collect();
+    Hash::of_parts(&[policy.to_string().as_bytes(), rules.as_bytes()])
 }

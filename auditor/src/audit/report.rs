@@ -10,7 +10,7 @@ use glassbloom_spec::{
 };
 use serde::Serialize;
 
-use crate::finding::Finding;
+use crate::{finding::Finding, rules::Severity};
 
 /// The outcome of one audit.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -21,6 +21,8 @@ pub struct Report {
     pub unpublished: Vec<String>,
     /// Rules that do not hold, from this run and, for entries, from earlier ones.
     pub findings: Vec<Finding>,
+    /// What people should see although it proves nothing against anybody: the audit does not fail for it.
+    pub notices: Vec<Finding>,
     /// What kept the audit from going further.
     pub problems: Vec<Problem>,
 }
@@ -95,11 +97,16 @@ impl fmt::Display for Report {
             writeln!(f, "{origin}  has published nothing yet: there is nothing to check")?;
         }
         let mut shown: BTreeMap<&str, usize> = BTreeMap::new();
-        for finding in &self.findings {
+        for finding in self.findings.iter().chain(&self.notices) {
             let shown = shown.entry(finding.rule).or_default();
             *shown += 1;
             if *shown <= SHOWN {
-                writeln!(f, "\n{finding}\n  explained `glassbloom-auditor explain {}`", finding.rule)?;
+                let notice = if finding.severity() == Severity::Notice { "notice: " } else { "" };
+                writeln!(
+                    f,
+                    "\n{notice}{finding}\n  explained `glassbloom-auditor explain {}`",
+                    finding.rule
+                )?;
             }
         }
         for (rule, count) in shown.into_iter().filter(|(_, count)| *count > SHOWN) {
@@ -108,11 +115,16 @@ impl fmt::Display for Report {
         for problem in &self.problems {
             writeln!(f, "\nproblem: {}", problem.detail)?;
         }
+        let notices = match self.notices.len() {
+            0 => String::new(),
+            1 => ", 1 notice".to_owned(),
+            count => format!(", {count} notices"),
+        };
         match (self.findings.len(), self.problems.is_empty()) {
-            (0, true) => writeln!(f, "every entry follows from the log: no findings"),
-            (0, false) => writeln!(f, "\nno findings, but the audit is not complete"),
-            (1, _) => writeln!(f, "\n1 finding"),
-            (count, _) => writeln!(f, "\n{count} findings"),
+            (0, true) => writeln!(f, "every entry follows from the log: no findings{notices}"),
+            (0, false) => writeln!(f, "\nno findings{notices}, but the audit is not complete"),
+            (1, _) => writeln!(f, "\n1 finding{notices}"),
+            (count, _) => writeln!(f, "\n{count} findings{notices}"),
         }
     }
 }

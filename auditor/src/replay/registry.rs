@@ -23,7 +23,7 @@ use glassbloom_spec::{
     statement::{Kind, Statement, key_id},
 };
 
-use super::{Damage, Fold, History, Mismatch, ReplayError, Tree, batches, history};
+use super::{Damage, Fold, History, Mismatch, ReplayError, Tree, batches, history, index::Index};
 
 /// What a registry entry says, once parsed.
 #[derive(Clone, Debug)]
@@ -129,6 +129,7 @@ pub struct Registry {
     tree: Tree,
     entries: Vec<Entry>,
     by_hash: HashMap<Hash, usize>,
+    index: Index,
 }
 
 impl Registry {
@@ -144,6 +145,7 @@ impl Registry {
             tree: Tree::new(),
             entries: Vec::new(),
             by_hash: HashMap::new(),
+            index: Index::default(),
         }
     }
 
@@ -202,6 +204,9 @@ impl Registry {
         self.tree.append(leaf_hash);
         // The first of several equal entries is the one that others refer to.
         self.by_hash.entry(leaf_hash).or_insert(self.entries.len());
+        if let (Some(statement), Ok(leaf)) = (&statement, &leaf) {
+            self.index.add(self.entries.len(), statement, leaf);
+        }
         self.entries.push(Entry { index, leaf_hash, bytes, statement, leaf });
         self.entries.last().expect("pushed above")
     }
@@ -212,6 +217,7 @@ impl Registry {
         self.tree.truncate(size);
         self.entries.truncate(keep);
         self.by_hash.retain(|_, place| *place < keep);
+        self.index.truncate(keep);
     }
 
     /// The copy as bytes to keep: the head it stands at, then every entry with its length before it.
@@ -317,10 +323,18 @@ impl Registry {
         })
     }
 
+    /// Attestations by a key that count, in order.
+    pub fn attestations_by(&self, key: &KeyId) -> impl Iterator<Item = (&Entry, &Attestation)> {
+        self.at(self.index.keys.get(key)).filter_map(|entry| match &entry.leaf {
+            Ok(Leaf::Attestation(attestation)) => Some((entry, &**attestation)),
+            _ => None,
+        })
+    }
+
     /// Verdicts about an attestation that count, in order: the last one stands.
-    pub fn verdicts<'a>(&'a self, attestation: &'a Hash) -> impl Iterator<Item = (&'a Entry, &'a Verdict)> {
-        self.entries.iter().filter_map(move |entry| match &entry.leaf {
-            Ok(Leaf::Verdict(verdict)) if verdict.attestation == *attestation => Some((entry, verdict)),
+    pub fn verdicts(&self, attestation: &Hash) -> impl DoubleEndedIterator<Item = (&Entry, &Verdict)> {
+        self.at(self.index.verdicts.get(attestation)).filter_map(|entry| match &entry.leaf {
+            Ok(Leaf::Verdict(verdict)) => Some((entry, verdict)),
             _ => None,
         })
     }
@@ -335,9 +349,11 @@ impl Registry {
 
     /// The revocation of a key that takes effect first, if there is one.
     pub fn revocation(&self, key: &KeyId) -> Option<(&Entry, &Revocation)> {
-        self.revocations()
-            .filter(|(_, revocation)| revocation.key == *key)
-            .min_by_key(|(_, revocation)| revocation.from)
+        let about = self.at(self.index.revocations.get(key)).filter_map(|entry| match &entry.leaf {
+            Ok(Leaf::Revocation(revocation)) => Some((entry, revocation)),
+            _ => None,
+        });
+        about.min_by_key(|(_, revocation)| revocation.from)
     }
 
     /// Whether a key has been revoked at all, from whatever receipt on: do not seal to its provider.
@@ -361,18 +377,30 @@ impl Registry {
         })
     }
 
-    /// The release that covers a build, if there is one.
+    /// The first release that covers a build, if there is one.
     pub fn release(&self, build: &Hash) -> Option<(&Entry, &Release)> {
-        self.releases().find(|(_, release)| release.build == *build)
+        match self.at(self.index.releases.get(build)).next()? {
+            entry @ Entry { leaf: Ok(Leaf::Release(release)), .. } => Some((entry, release)),
+            _ => None,
+        }
+    }
+
+    /// The first model manifest with these files, if there is one.
+    pub fn model_of(&self, digest: &Hash) -> Option<(&Entry, &Model)> {
+        match self.at(self.index.models.get(digest)).next()? {
+            entry @ Entry { leaf: Ok(Leaf::Model(model)), .. } => Some((entry, model)),
+            _ => None,
+        }
     }
 
     /// The policy in force when the log had `size` entries: the last one before.
     pub fn policy_at(&self, size: TreeSize) -> Option<(&Entry, &PolicyLeaf)> {
-        let before = usize::try_from(size.get()).unwrap_or(usize::MAX).min(self.entries.len());
-        self.entries[..before].iter().rev().find_map(|entry| match &entry.leaf {
-            Ok(Leaf::Policy(policy)) => Some((entry, policy)),
+        let before = usize::try_from(size.get()).unwrap_or(usize::MAX);
+        let count = self.index.policies.partition_point(|place| *place < before);
+        match &self.entries[*self.index.policies[..count].last()?] {
+            entry @ Entry { leaf: Ok(Leaf::Policy(policy)), .. } => Some((entry, policy)),
             _ => None,
-        })
+        }
     }
 
     /// The policy in force now.
@@ -400,6 +428,10 @@ impl Registry {
     pub fn frontier(&self) -> Frontier {
         Frontier::from_nodes(self.size(), &self.tree)
             .expect("the tree has every perfect node of its own size")
+    }
+
+    fn at<'a>(&'a self, places: Option<&'a Vec<usize>>) -> impl DoubleEndedIterator<Item = &'a Entry> {
+        places.into_iter().flatten().map(|place| &self.entries[*place])
     }
 
     fn judge(&self, bytes: &[u8]) -> (Option<Statement>, Result<Leaf, Fault>) {
@@ -441,8 +473,7 @@ impl Registry {
             }
             Leaf::Revocation(revocation) if revocation.key == signer => {
                 // A key may always revoke itself; the attestation that brought it holds the point.
-                let own =
-                    self.attestations().find(|(_, attestation)| key_id(&attestation.signing_key) == signer);
+                let own = self.attestations_by(&signer).next();
                 own.map(|(_, attestation)| &attestation.signing_key)
                     .ok_or_else(|| format!("key {signer} revokes itself but no attestation brought it"))?
             }

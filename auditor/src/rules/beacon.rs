@@ -1,13 +1,14 @@
 //! Attestations made after nothing in particular.
 
 use super::Registered;
-use super::Rule;
+use super::{Rule, Severity};
 use crate::replay::Leaf;
 
 /// Attestations made after nothing in particular.
 pub const RULE: Rule = Rule {
     id: "GB-ATT-001",
     title: "an attestation is not bound to a checkpoint of this log",
+    severity: Severity::Violation,
     text: "
 The nonce of an attestation is derived from the digest of a cosigned registry checkpoint, so that the evidence cannot
 be older than that checkpoint: nobody can compute a witness's signature ahead of time. The checkpoint in the

@@ -3,12 +3,13 @@
 use glassbloom_spec::id::LeafIndex;
 
 use super::Broken;
-use super::Rule;
+use super::{Rule, Severity};
 
 /// Statements that appear twice.
 pub const RULE: Rule = Rule {
     id: "GB-STMT-003",
     title: "the same statement was logged before",
+    severity: Severity::Violation,
     text: "
 Each statement is logged once. A second copy of a receipt would count an answer twice; a second copy of an old
 policy, price table or verdict would bring it back into force without anybody signing anything.

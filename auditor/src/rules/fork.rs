@@ -1,11 +1,12 @@
 //! A fork: two signed heads that cannot both be prefixes of one history.
 
-use super::Rule;
+use super::{Rule, Severity};
 
 /// A fork: two signed heads that cannot both be prefixes of one history.
 pub const RULE: Rule = Rule {
     id: "GB-LOG-001",
     title: "two checkpoints of one log contradict each other",
+    severity: Severity::Violation,
     text: "
 A log promises one history. Each audit compares the checkpoint it is served with the one it remembers: same size
 means same root, a larger size must begin with the smaller tree. When that does not hold, the log has shown two

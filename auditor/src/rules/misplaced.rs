@@ -2,12 +2,13 @@
 
 use glassbloom_spec::statement::Kind;
 
-use super::Rule;
+use super::{Rule, Severity};
 
 /// Statements where nobody looks for them.
 pub const RULE: Rule = Rule {
     id: "GB-STMT-004",
     title: "a statement is in the wrong log",
+    severity: Severity::Violation,
     text: "
 Receipts belong in the receipts log, all other kinds in the registry. A statement elsewhere is not seen by those
 who look for it: a revocation hidden among receipts would revoke nothing.

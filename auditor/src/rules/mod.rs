@@ -6,17 +6,25 @@
 mod altered_entry;
 mod altered_tile;
 mod beacon;
+mod challenge_batch;
 mod checkpoint;
+mod discontinuity;
 mod duplicate;
 mod fork;
+mod memory;
 mod misplaced;
+mod operator_action;
 mod receipt_key;
 mod receipt_price;
 mod receipt_references;
 mod receipt_registry;
 mod receipt_revoked;
+mod release_equivocation;
+mod replayed_evidence;
 mod rollback;
 mod root;
+mod shared_device;
+mod shared_key;
 mod signature;
 mod statement;
 mod succession;
@@ -36,21 +44,38 @@ use crate::replay::{Entry, Fault, Registry};
 pub use altered_entry::RULE as ALTERED_ENTRY;
 pub use altered_tile::RULE as ALTERED_TILE;
 pub use beacon::RULE as BEACON;
+pub use challenge_batch::{GAP as CHALLENGE_GAP, RULE as CHALLENGE_BATCH};
 pub use checkpoint::RULE as CHECKPOINT;
+pub use discontinuity::RULE as DISCONTINUITY;
 pub use duplicate::RULE as DUPLICATE;
 pub use fork::RULE as FORK;
+pub use memory::Memory;
 pub use misplaced::RULE as MISPLACED;
+pub use operator_action::RULE as OPERATOR_ACTION;
 pub use receipt_key::RULE as RECEIPT_KEY;
 pub use receipt_price::RULE as RECEIPT_PRICE;
 pub use receipt_references::RULE as RECEIPT_REFERENCES;
 pub use receipt_registry::RULE as RECEIPT_REGISTRY;
 pub use receipt_revoked::RULE as RECEIPT_REVOKED;
+pub use release_equivocation::RULE as RELEASE_EQUIVOCATION;
+pub use replayed_evidence::RULE as REPLAYED_EVIDENCE;
 pub use rollback::RULE as ROLLBACK;
 pub use root::RULE as ROOT;
+pub use shared_device::RULE as SHARED_DEVICE;
+pub use shared_key::RULE as SHARED_KEY;
 pub use signature::RULE as SIGNATURE;
 pub use statement::RULE as STATEMENT;
 pub use succession::RULE as SUCCESSION;
 pub use verdict::RULE as VERDICT;
+
+/// What it means that a rule does not hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    /// A fact that people should see; no proof that anybody did wrong, so an audit does not fail for it.
+    Notice,
+    /// Something that cannot be in a log that is kept honestly.
+    Violation,
+}
 
 /// A rule and the page that explains it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +84,8 @@ pub struct Rule {
     pub id: &'static str,
     /// What does not hold, in one line.
     pub title: &'static str,
+    /// What it means that it does not hold.
+    pub severity: Severity,
     /// What is checked, why it matters, and what can cause it.
     pub text: &'static str,
     /// What the reader of a finding should do.
@@ -68,13 +95,23 @@ pub struct Rule {
 impl Rule {
     /// The page that `explain` prints.
     pub fn page(&self) -> String {
-        format!("{}  {}\n\n{}\n\nWhat to do: {}", self.id, self.title, self.text.trim(), self.action)
+        let weight = match self.severity {
+            Severity::Notice => "\n\nA notice: an audit that finds nothing worse ends with 0.",
+            Severity::Violation => "",
+        };
+        format!("{}  {}\n\n{}{weight}\n\nWhat to do: {}", self.id, self.title, self.text.trim(), self.action)
     }
 }
 
 /// Every rule, by name.
-pub const ALL: [&Rule; 18] = [
+pub const ALL: [&Rule; 26] = [
     &BEACON,
+    &DISCONTINUITY,
+    &SHARED_DEVICE,
+    &SHARED_KEY,
+    &REPLAYED_EVIDENCE,
+    &CHALLENGE_BATCH,
+    &CHALLENGE_GAP,
     &FORK,
     &ROLLBACK,
     &ALTERED_ENTRY,
@@ -82,11 +119,13 @@ pub const ALL: [&Rule; 18] = [
     &ROOT,
     &CHECKPOINT,
     &SUCCESSION,
+    &OPERATOR_ACTION,
     &RECEIPT_REFERENCES,
     &RECEIPT_KEY,
     &RECEIPT_REVOKED,
     &RECEIPT_PRICE,
     &RECEIPT_REGISTRY,
+    &RELEASE_EQUIVOCATION,
     &STATEMENT,
     &SIGNATURE,
     &DUPLICATE,
@@ -128,7 +167,7 @@ pub struct Received<'a> {
     pub receipt: &'a Receipt,
 }
 
-/// Applies every rule to a registry entry.
+/// Applies every rule to a registry entry that is about this entry alone; [`Memory`] has the others.
 pub fn check_registered(context: Registered<'_>) -> Vec<Broken> {
     let Registered { entry, registry, .. } = context;
     let mut broken = Vec::new();
@@ -141,6 +180,7 @@ pub fn check_registered(context: Registered<'_>) -> Vec<Broken> {
     let first = registry.find(&entry.leaf_hash).map(|entry| entry.index);
     broken.extend(first.filter(|first| *first < entry.index).map(duplicate::broken));
     broken.extend(beacon::check(context).err().map(|detail| (&BEACON, detail)));
+    broken.extend(operator_action::check(context).err().map(|detail| (&OPERATOR_ACTION, detail)));
     broken.extend(verdict::check(context).err().map(|detail| (&VERDICT, detail)));
     broken
 }

@@ -1,12 +1,13 @@
 //! Receipts by someone else.
 
 use super::Received;
-use super::Rule;
+use super::{Rule, Severity};
 
 /// Receipts by someone else.
 pub const RULE: Rule = Rule {
     id: "GB-REC-002",
     title: "a receipt is not signed by the key of the attestation it names",
+    severity: Severity::Violation,
     text: "
 The signing key that an attestation announces signs the receipts of that provider. Only the holder of that key can
 have answered; a receipt by another key says nothing about the attested machine.

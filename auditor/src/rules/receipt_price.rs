@@ -1,12 +1,13 @@
 //! Receipts that charge something else than the price.
 
 use super::Received;
-use super::Rule;
+use super::{Rule, Severity};
 
 /// Receipts that charge something else than the price.
 pub const RULE: Rule = Rule {
     id: "GB-REC-004",
     title: "the charge of a receipt is not what the price table asks",
+    severity: Severity::Violation,
     text: "
 Token counts and charge are commitments, so the public does not see them; but commitments add up, and anyone can
 check that the committed charge is the committed tokens times the prices that the receipt names.

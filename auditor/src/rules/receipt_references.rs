@@ -3,13 +3,14 @@
 use glassbloom_spec::hash::Hash;
 
 use super::Received;
-use super::Rule;
+use super::{Rule, Severity};
 use crate::replay::Entry;
 
 /// Receipts about things that do not exist.
 pub const RULE: Rule = Rule {
     id: "GB-REC-001",
     title: "a receipt refers to something that is not in the registry, or was not live",
+    severity: Severity::Violation,
     text: "
 A receipt names, by leaf hash, the attestation of the provider, the model, the policy and the prices. Each must be in
 the registry below the size that the receipt relies on, as a statement that counts; the attestation must have a

@@ -1,12 +1,13 @@
 //! Receipts from a world with another registry.
 
 use super::Received;
-use super::Rule;
+use super::{Rule, Severity};
 
 /// Receipts from a world with another registry.
 pub const RULE: Rule = Rule {
     id: "GB-REC-005",
     title: "a receipt relies on a registry that this log never was",
+    severity: Severity::Violation,
     text: "
 A receipt repeats the size and root of the registry that the client relied on. They must be those of this very
 history. When they are not, the client was shown another registry: together with the checkpoint that the client

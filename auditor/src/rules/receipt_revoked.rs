@@ -3,13 +3,14 @@
 use glassbloom_spec::id::{KeyId, LeafIndex};
 
 use super::Received;
-use super::Rule;
+use super::{Rule, Severity};
 use crate::replay::Registry;
 
 /// Receipts by dead keys.
 pub const RULE: Rule = Rule {
     id: "GB-REC-003",
     title: "a receipt was logged after its key was revoked",
+    severity: Severity::Violation,
     text: "
 A revocation names a key and the size of the receipts log from which it holds. Receipts by that key at or after that
 size are void, whenever the revocation itself was logged.

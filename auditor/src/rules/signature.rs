@@ -1,11 +1,12 @@
 //! Statements by someone who has no say in the matter.
 
-use super::Rule;
+use super::{Rule, Severity};
 
 /// Statements by someone who has no say in the matter.
 pub const RULE: Rule = Rule {
     id: "GB-STMT-002",
     title: "a statement is not signed by the key that may say this",
+    severity: Severity::Violation,
     text: "
 An attestation is signed by the key it announces; a revocation by the revoked key or by a coordinator; releases by a
 release key; everything else by a coordinator key of the policy file. The statement names another key, or its

@@ -2,12 +2,13 @@
 
 use glassbloom_spec::{id::LeafIndex, policy::Policy, succession::Succession};
 
-use super::Rule;
+use super::{Rule, Severity};
 
 /// A log that does not go on where another one ended.
 pub const RULE: Rule = Rule {
     id: "GB-LOG-007",
     title: "a log does not go on where its predecessor ended",
+    severity: Severity::Violation,
     text: "
 A receipts log may be split by period: it closes, and the first entry of the next log is its final checkpoint with
 all signatures. That entry stands at index 0 and nowhere else, its checkpoint must hold under the policy, the log

@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
+mod identity;
+mod liveness;
 mod log;
 mod mirror;
 mod replica;

@@ -263,6 +263,11 @@ impl World {
         .possessed(&secret)
     }
 
+    /// Puts other rules in force.
+    pub(crate) fn adopt(&mut self, rules: &PolicyLeaf) {
+        self.policy_leaf = self.log(rules, &coordinator_key());
+    }
+
     pub(crate) fn verdict(&self, tier: Option<&str>, reasons: &[&str]) -> Verdict {
         Verdict {
             policy: self.policy_leaf,
