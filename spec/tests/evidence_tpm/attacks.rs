@@ -244,8 +244,12 @@ fn b5_leaving_anything_out_is_refused() {
         assert!(machine.verify_bytes(&Value::Map(emptied).encode()).is_err(), "field {left_out}");
     }
     let mut more = fields;
-    more.push((Value::Unsigned(14), Value::Null));
-    assert_eq!(machine.verify_bytes(&Value::Map(more).encode()).unwrap_err().reason, "evidence-malformed");
+    for unknown in [14, 128] {
+        more.push((Value::Unsigned(unknown), Value::Null));
+        let refused = machine.verify_bytes(&Value::Map(more.clone()).encode()).unwrap_err();
+        assert_eq!(refused.reason, "evidence-malformed");
+        more.pop();
+    }
     // Registers.
     let mut evidence = machine.evidence();
     evidence.registers.remove(3);

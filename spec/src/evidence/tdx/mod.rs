@@ -97,7 +97,13 @@ impl Evidence {
             inner.finish()?;
             Ok::<_, FieldError>(Self { quote, collateral })
         };
-        read().map_err(|error| Refused::malformed(error.to_string()))
+        let evidence = read().map_err(|error| Refused::malformed(error.to_string()))?;
+        // Fields that readers may skip have no place in evidence: nothing would cover them.
+        if evidence.encode() == bytes {
+            Ok(evidence)
+        } else {
+            Err(Refused::malformed("it has fields that this version does not know"))
+        }
     }
 }
 
