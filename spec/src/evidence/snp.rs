@@ -9,7 +9,7 @@
 //! are listed, and AMD publishes no signed list of them.
 
 use super::{
-    Bound, Code, Proven, Refused, Voucher,
+    Bound, Code, Proven, Refused, Voucher, anchor,
     der::Der,
     key::Algorithm,
     x509::{Certificate, Profile, Purpose, Root, verify_chain},
@@ -96,7 +96,7 @@ pub fn verify_report(bytes: &[u8], report_data: &[u8; 64], at: UnixSeconds) -> R
         max_chain: 3,
         leaf_usage: 0,
     };
-    verify_chain(&chain, &Root::Pinned { name: product.root, key: product.key }, at, &profile)?;
+    verify_chain(&chain, &product.root, at, &profile)?;
 
     let report = Report::parse(&evidence.report)?;
     let digest = sha384(&evidence.report[..SIGNED]);
@@ -138,9 +138,7 @@ fn yes(holds: bool) -> &'static str {
 #[derive(Debug, PartialEq, Eq)]
 struct Product {
     name: &'static str,
-    root: &'static str,
-    /// SHA-256 over the SubjectPublicKeyInfo of its ARK.
-    key: Hash,
+    root: Root<'static>,
     /// Family in the report's processor identification, from version 3.
     family: u8,
     /// The parts of a TCB: the last arc of the certificate's extension, the name, and the place in the report's.
@@ -151,7 +149,8 @@ struct Product {
 
 impl Product {
     fn of_root(key: Hash) -> Result<&'static Self, Refused> {
-        PRODUCTS.iter().find(|product| product.key == key).ok_or_else(|| {
+        let is = |root: &Root| matches!(root, Root::Pinned { key: pinned, .. } if *pinned == key);
+        PRODUCTS.iter().find(|product| is(&product.root)).ok_or_else(|| {
             let detail = format!("the root with key {key} is none of AMD's for Milan, Genoa and Turin");
             Refused::new("certificate-root", detail)
         })
@@ -311,41 +310,11 @@ const BEFORE_TURIN: &[(u8, &str, usize)] =
 const SINCE_TURIN: &[(u8, &str, usize)] =
     &[(9, "FMC", 0), (1, "boot loader", 1), (2, "TEE", 2), (3, "SNP", 3), (8, "microcode", 7)];
 
-/// Pinned by key. Siena and Bergamo are certified under the root of Genoa.
+/// Siena and Bergamo are certified under the root of Genoa.
 const PRODUCTS: [Product; 3] = [
-    Product {
-        name: "Milan",
-        root: "AMD's root for Milan",
-        key: Hash::from_bytes(
-            *b"\x9f\x05\x6b\xee\x44\x37\x7e\x29\x30\x8c\xb5\xff\xa8\x95\xbd\xfb\
-            \x62\xd1\x88\x81\xfa\x6b\xed\x8d\x6f\x07\x5b\x02\x04\x08\x9c\xb9",
-        ),
-        family: 0x19,
-        layout: BEFORE_TURIN,
-        chip_len: 64,
-    },
-    Product {
-        name: "Genoa",
-        root: "AMD's root for Genoa",
-        key: Hash::from_bytes(
-            *b"\x42\x9a\x69\xc9\x42\x2a\xa2\x58\xee\x4d\x8d\xb5\xfc\xda\x9c\x64\
-            \x70\xef\x15\xf8\xcd\x5a\x9c\xeb\xd6\xcb\xc7\xd9\x0b\x86\x38\x31",
-        ),
-        family: 0x19,
-        layout: BEFORE_TURIN,
-        chip_len: 64,
-    },
-    Product {
-        name: "Turin",
-        root: "AMD's root for Turin",
-        key: Hash::from_bytes(
-            *b"\x4f\x12\x54\x10\x56\x3a\x2a\xb9\xa5\x03\x56\xf9\x24\x3f\x6f\xe0\
-            \xb6\xf7\x3d\xe9\x86\x03\xf5\x3f\x90\x33\x9c\x70\xe9\xd7\xad\x08",
-        ),
-        family: 0x1a,
-        layout: SINCE_TURIN,
-        chip_len: 8,
-    },
+    Product { name: "Milan", root: anchor::AMD_ARK_MILAN, family: 0x19, layout: BEFORE_TURIN, chip_len: 64 },
+    Product { name: "Genoa", root: anchor::AMD_ARK_GENOA, family: 0x19, layout: BEFORE_TURIN, chip_len: 64 },
+    Product { name: "Turin", root: anchor::AMD_ARK_TURIN, family: 0x1a, layout: SINCE_TURIN, chip_len: 8 },
 ];
 
 const VERSIONS: core::ops::RangeInclusive<u32> = 2..=5;

@@ -22,6 +22,7 @@ use self::{
 };
 use super::{
     Bound, Code, Proven, Refused, Voucher,
+    anchor::INTEL_SGX,
     der::{Der, DerError, Tag},
     key::{Algorithm, VendorKey},
     x509::{Certificate, DIGITAL_SIGNATURE, Profile, Purpose, Root, verify_chain},
@@ -127,11 +128,17 @@ pub fn verify_quote(bytes: &[u8], report_data: &[u8; 64], at: UnixSeconds) -> Re
         Certificate::parse(&quote.chain[1])?,
         Certificate::parse(&quote.chain[2])?,
     ];
-    verify_chain(&chain, &Root::Pinned { name: "Intel SGX Root CA", key: ROOT }, at, &PROFILE)?;
     let [pck, issuer, root] = &chain;
+    // Intel's library has the root in the quote. It issued itself, so that it is one more link to what is pinned.
+    verify_chain(&chain, &INTEL_SGX, at, &PROFILE)?;
+    if !matches!(INTEL_SGX, Root::Named { spki, .. } if spki == root.spki()) {
+        return Err(Refused::new(
+            "certificate-root",
+            "the last certificate of the quote is not Intel's root",
+        ));
+    }
     let signer = Certificate::parse(&evidence.collateral.signer)?;
-    let named = Root::Named { name: "Intel SGX Root CA", subject: root.subject_name(), spki: root.spki() };
-    verify_chain(core::slice::from_ref(&signer), &named, at, &PROFILE)?;
+    verify_chain(core::slice::from_ref(&signer), &INTEL_SGX, at, &PROFILE)?;
     if common_name(signer.subject_name()).ok().flatten() != Some(SIGNER) {
         return Err(Refused::new(
             "certificate-purpose",
@@ -248,12 +255,6 @@ const PROFILE: Profile = Profile {
     max_chain: 3,
     leaf_usage: DIGITAL_SIGNATURE,
 };
-
-/// SHA-256 over the SubjectPublicKeyInfo of the Intel SGX Root CA.
-const ROOT: Hash = Hash::from_bytes(
-    *b"\xa0\xaf\x03\x12\x89\xf5\xd5\xd4\x13\x2f\x91\x86\x06\x8a\x7f\xc1\
-       \x36\x28\x63\x3b\xa2\x35\x77\x74\x72\xe2\x9b\x6b\x6c\x67\xa4\x9e",
-);
 
 /// The subject of the certificate that collateral is signed with.
 const SIGNER: &[u8] = b"Intel SGX TCB Signing";

@@ -7,8 +7,8 @@ use crate::{
         der::{Der, DerError, Tag},
         key::{Algorithm, VendorKey},
         x509::{
-            Certificate, KEY_AGREEMENT, KEY_ENCIPHERMENT, MAX_CHAIN, Profile, Purpose, Root,
-            SUBJECT_ALT_NAME, verify_chain,
+            Certificate, KEY_AGREEMENT, KEY_ENCIPHERMENT, MAX_CHAIN, Profile, Purpose, SUBJECT_ALT_NAME,
+            verify_chain,
         },
     },
     hash::Hash,
@@ -79,7 +79,7 @@ impl<'a> EndorsementKey<'a> {
                 VendorKey::P256(_) | VendorKey::P384(_) => KEY_AGREEMENT,
             },
         };
-        verify_chain(&chain, &Root::Pinned { name: &anchor.name, key }, at, &profile)?;
+        verify_chain(&chain, &anchor.root(), at, &profile)?;
         let model = Model::of(leaf)?;
         // Whoever pins a root as hardware may not know what else its owner certifies.
         if anchor.tier == Tier::TpmHw && model.is_software() {
