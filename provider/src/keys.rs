@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, ensure};
 use glassbloom_hardware::{
     Device,
     software::Software,
@@ -27,6 +27,12 @@ pub const PREVIOUS_KEY: &str = "signing.previous.key";
 /// Folder for what a TPM's keys need to be loaded again, in the data folder.
 const TPM_FOLDER: &str = "tpm";
 
+/// Folder for what Apple vouched for, in the data folder.
+const ENCLAVE_FOLDER: &str = "app-attest";
+
+/// The signing key's name in a Mac's keychain.
+const ENCLAVE_NAME: &str = "glassbloom-provider signing key";
+
 /// Opens what holds the keys: makes them the first time, and a new sealing key each time.
 ///
 /// # Errors
@@ -44,9 +50,9 @@ pub fn open(config: &Config) -> anyhow::Result<Arc<dyn Device>> {
             };
             Arc::new(TpmDevice::open(&config)?)
         }
-        KeyDevice::SecureEnclave => bail!(
-            "keys.device = \"secure-enclave\" needs a Mac with macOS 27 and a signed application; use \"tpm\" on Linux"
-        ),
+        KeyDevice::SecureEnclave => {
+            glassbloom_hardware::secure_enclave(&config.data.join(ENCLAVE_FOLDER), ENCLAVE_NAME)?
+        }
     })
 }
 

@@ -5,6 +5,10 @@ use std::process::ExitCode;
 use clap::Parser;
 use glassbloom_provider::command::Command;
 
+/// Prompts pass through many buffers; none of them leaves its content behind.
+#[global_allocator]
+static ALLOCATOR: glassbloom_hardware::wipe::Wiping = glassbloom_hardware::wipe::Wiping;
+
 /// Answers sealed requests with a model on this machine, and signs a receipt for each.
 #[derive(Parser)]
 #[command(name = "glassbloom-provider", version)]

@@ -19,8 +19,13 @@ pub mod software;
 pub mod test_support;
 #[cfg(unix)]
 pub mod tpm;
+pub mod wipe;
 
-use std::{io, path::PathBuf, sync::Arc};
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use glassbloom_spec::{
     curve::{DiffieHellman, SIGNATURE_LEN, SignError, Signer},
@@ -120,6 +125,24 @@ pub trait Endorsed: Send + Sync {
         transcript: &[u8],
         endorsements: &[Vec<u8>],
     ) -> Result<(), DeviceError>;
+}
+
+/// Opens the keys of this Mac's Secure Enclave: the signing key by its name in the keychain, and a new sealing key.
+///
+/// # Errors
+/// On everything but a Mac, and there when the program is not signed for it or App Attest is missing.
+pub fn secure_enclave(folder: &Path, name: &str) -> Result<Arc<dyn Device>, DeviceError> {
+    #[cfg(target_os = "macos")]
+    {
+        let config = apple::MacConfig { folder: folder.to_path_buf(), label: name.to_owned() };
+        Ok(Arc::new(apple::MacDevice::open(&config)?))
+    }
+    #[cfg(not(target_os = "macos"))]
+    Err(DeviceError::failed(
+        format!("opening {name} for {}", folder.display()),
+        "this is not a Mac, so it has no Secure Enclave",
+        "set `device = \"tpm\"` under [keys] in provider.toml where there is a TPM",
+    ))
 }
 
 /// What a device shows to an auditor.

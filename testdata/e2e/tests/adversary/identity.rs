@@ -1,5 +1,8 @@
 //! A coordinator that lies about who the provider is.
 
+use std::sync::Arc;
+
+use glassbloom_hardware::software::Software;
 use glassbloom_provider::attest::{Claims, Identity};
 use glassbloom_service::{Clock, ExitCode, SystemClock, http_client};
 use glassbloom_spec::{
@@ -16,9 +19,15 @@ use crate::support::{NAME, Options, TestNet, evil::Evil, leaf, record_now, withi
 async fn impostor(net: &TestNet, honest: &ProviderRecord) -> Statement {
     let statement = Statement::parse(&honest.attestation.leaf).unwrap();
     let honest = Attestation::of(&statement).unwrap();
-    let identity = Identity::new(SigningKey::from_seed(b"the coordinator's own provider key")).unwrap();
-    let claims =
-        Claims { build: honest.build, endpoint: honest.endpoint, models: honest.models, previous: None };
+    let device = Software::new(SigningKey::from_seed(b"the coordinator's own provider key")).unwrap();
+    let identity = Identity::new(Arc::new(device)).unwrap();
+    let claims = Claims {
+        build: honest.build,
+        endpoint: honest.endpoint,
+        models: honest.models,
+        previous: None,
+        release_proof: None,
+    };
     identity.attest(&claims, &net.checkpoint("registry").await, SystemClock.now()).unwrap().statement
 }
 

@@ -9,6 +9,7 @@
 )]
 
 pub mod client;
+pub mod endorser;
 pub mod engine;
 pub mod evil;
 pub mod start;
@@ -22,13 +23,16 @@ use std::{
 
 use clap::Parser;
 use glassbloom_auditor::audit::{self, audit};
+use glassbloom_provider::config::{ConfigFile, KeysFile};
 use glassbloom_service::{Append, Clock, ExitCode, LogClient, MockClock, Shutdown, SystemClock};
 use glassbloom_spec::{
     api::{Appended, Providers, path},
     curve::SigningKey,
+    hash::Hash,
     id::{LeafIndex, TreeSize},
     policy::{Checkpoint, Policy},
     record::{LeafProof, ProviderRecord},
+    verify::{Continuity, Known, Report, RevocationState, VerifiedProvider},
 };
 use tempfile::TempDir;
 use tokio::{task::JoinHandle, time::timeout};
@@ -81,6 +85,8 @@ pub struct Provider {
     pub engine: FakeEngine,
     /// Its folder.
     pub data: PathBuf,
+    /// As in `provider.toml`.
+    pub config: ConfigFile,
     /// While it runs.
     pub running: Option<Running>,
 }
@@ -119,6 +125,21 @@ pub struct Options {
     pub capacity: u32,
     /// How long the log waits for witnesses before it says that it is late.
     pub append_timeout: Duration,
+}
+
+/// What holds the providers' keys, and whom everybody believes about it.
+#[derive(Clone, Debug)]
+pub struct Hardware {
+    /// As in `provider.toml`.
+    pub keys: KeysFile,
+    /// Lines of the policy: `accept`, `anchor`, `endorser`.
+    pub policy: String,
+}
+
+impl Default for Hardware {
+    fn default() -> Self {
+        Self { keys: KeysFile::default(), policy: "accept self-signed\n".to_owned() }
+    }
 }
 
 impl Default for Options {
@@ -184,6 +205,41 @@ impl TestNet {
         found.then(|| serde_json::from_slice(&body).unwrap())
     }
 
+    /// Stops a provider and starts it again, with what is in its folder.
+    pub async fn restart_provider(&mut self, number: usize) {
+        let provider = &mut self.providers[number];
+        provider.running.take().expect("it runs").stop().await;
+        provider.start();
+    }
+
+    /// The record of a provider that serves with another attestation than this.
+    pub async fn offered_after(&self, leaf: &Hash) -> ProviderRecord {
+        until(async || {
+            let offered = self.offered().await?.providers;
+            offered.into_iter().find(|record| Hash::leaf(&record.attestation.leaf) != *leaf)
+        })
+        .await
+    }
+
+    /// What the coordinator, or the provider's own policy, said when it refused a provider.
+    pub async fn refusal_of_provider(&self, number: usize) -> String {
+        let data = &self.providers[number].data;
+        until(async || glassbloom_provider::status::Status::read(data).ok()?.last_refusal).await
+    }
+
+    /// What a user with this policy verifies of the first provider, with the report.
+    pub async fn verified_by_policy(&self) -> (VerifiedProvider, Report) {
+        let record = self.offered().await.unwrap().providers.remove(0);
+        let known = Known {
+            now: SystemClock.now(),
+            continuity: Continuity::FirstSeen,
+            revocation: RevocationState::NotChecked,
+        };
+        let mut report = Report::new();
+        let verified = self.policy().verify(&record, MODEL, &known, &mut report).unwrap();
+        (verified, report)
+    }
+
     /// A proxy of a user who knows nothing yet, going to the coordinator or whoever stands before it.
     pub async fn client(&self, coordinator: &str) -> Client {
         self.client_with_policy(coordinator, &self.policy_text).await
@@ -246,7 +302,10 @@ pub async fn record_now(
         prices: again(&record.prices).await,
         model: again(&record.model).await,
         release: again(&record.release).await,
-        enrolment: None,
+        enrolment: match &record.enrolment {
+            Some(leaf) => Some(again(leaf).await),
+            None => None,
+        },
     }
 }
 

@@ -9,7 +9,10 @@ use clap::Parser;
 use futures_util::FutureExt;
 use glassbloom_auditor::witness;
 use glassbloom_log::init::Init;
-use glassbloom_provider::{config::ConfigFile, measure};
+use glassbloom_provider::{
+    config::{ConfigFile, KeysFile},
+    measure,
+};
 use glassbloom_service::{ExitCode, SystemClock};
 use glassbloom_spec::{
     curve::{Signer, SigningKey},
@@ -19,11 +22,27 @@ use glassbloom_spec::{
 };
 use tokio::net::TcpListener;
 
-use super::{MODEL, NAME, Options, Provider, Running, TestNet, engine::FakeEngine, until};
+use super::{Hardware, MODEL, NAME, Options, Provider, Running, TestNet, engine::FakeEngine, until};
 
 impl TestNet {
-    /// Starts a network and waits until every provider serves.
+    /// Starts a network whose keys are in software, and waits until every provider serves.
     pub async fn start_with(options: Options) -> Self {
+        Self::start_on(options, &Hardware::default()).await
+    }
+
+    /// Starts a network and waits until every provider serves.
+    pub async fn start_on(options: Options, hardware: &Hardware) -> Self {
+        let net = Self::start_and_go_on(options, hardware).await;
+        until(async || {
+            let offered = net.offered().await?;
+            (offered.providers.len() == net.providers.len()).then_some(())
+        })
+        .await;
+        net
+    }
+
+    /// Starts a network, and does not wait for its providers.
+    pub async fn start_and_go_on(options: Options, hardware: &Hardware) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);
         let logs = LogParts::start(folder.path(), &["witness1", "witness2"], "log", options).await;
@@ -44,7 +63,7 @@ impl TestNet {
         };
         std::fs::write(at("release"), release.sign(&release_key).unwrap().bytes()).unwrap();
         let release = Signer::public_key(&release_key);
-        let base = format!("{}release {release}\naccept self-signed\ncheckpoint-age 10m\n", logs.policy);
+        let base = format!("{}release {release}\n{}checkpoint-age 10m\n", logs.policy, hardware.policy);
         std::fs::write(at("coordinator-policy"), &base).unwrap();
 
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -95,17 +114,27 @@ impl TestNet {
         net.policy_text = format!("{base}coordinator {own}\n");
         std::fs::write(net.folder().join("policy"), &net.policy_text).unwrap();
         for token in tokens {
-            net.add_provider(&token, options.capacity);
+            net.add_provider(&token, options.capacity, &hardware.keys);
         }
-        until(async || {
-            let offered = net.offered().await?;
-            (offered.providers.len() == net.providers.len()).then_some(())
-        })
-        .await;
         net
     }
 
-    fn add_provider(&mut self, token: &str, capacity: u32) {
+    fn add_provider(&mut self, token: &str, capacity: u32, keys: &KeysFile) {
+        let (data, config) = self.provider_folder(token, capacity, keys);
+        let mut provider = Provider { engine: FakeEngine::default(), data, config, running: None };
+        provider.start();
+        self.providers.push(provider);
+    }
+
+    /// A folder with all that a provider needs, and the token in it.
+    pub async fn prepare_provider(&mut self, name: &str, keys: &KeysFile) -> (PathBuf, String) {
+        let token = self.new_token(name).await;
+        let (data, config) = self.provider_folder(&token, Options::default().capacity, keys);
+        std::fs::write(data.join(glassbloom_provider::config::FILE_NAME), config.render()).unwrap();
+        (data, token)
+    }
+
+    fn provider_folder(&self, token: &str, capacity: u32, keys: &KeysFile) -> (PathBuf, ConfigFile) {
         let data = self.folder().join(format!("provider{}", self.providers.len()));
         std::fs::create_dir(&data).unwrap();
         std::fs::write(data.join("token"), token).unwrap();
@@ -116,15 +145,34 @@ impl TestNet {
             policy: "../policy".into(),
             capacity,
             health: None,
+            keys: keys.clone(),
             models: [(MODEL.to_owned(), PathBuf::from("../model"))].into(),
         };
-        let config = glassbloom_provider::Config::check(file, &data).unwrap();
-        let engine = FakeEngine::default();
-        let running = Running::spawn(|stop| {
-            let engine = Arc::new(engine.clone());
-            glassbloom_provider::serve(config, engine, Arc::new(SystemClock), stop).boxed()
-        });
-        self.providers.push(Provider { engine, data, running: Some(running) });
+        (data, file)
+    }
+
+    /// Adds a provider to a network that runs, and does not wait for it.
+    pub async fn join(&mut self, name: &str, keys: &KeysFile) {
+        let token = self.new_token(name).await;
+        self.add_provider(&token, Options::default().capacity, keys);
+    }
+
+    async fn new_token(&self, name: &str) -> String {
+        let data = self.folder().join("coordinator");
+        let file = glassbloom_coordinator::config::Config::file(&data);
+        let config = glassbloom_coordinator::config::Config::load(&file, &data).unwrap();
+        glassbloom_coordinator::create_provider_token(&config, name, &SystemClock).await.unwrap()
+    }
+}
+
+impl Provider {
+    /// Starts it with what is in its folder.
+    pub fn start(&mut self) {
+        let config = glassbloom_provider::Config::check(self.config.clone(), &self.data).unwrap();
+        let engine = self.engine.clone();
+        self.running = Some(Running::spawn(|stop| {
+            glassbloom_provider::serve(config, Arc::new(engine), Arc::new(SystemClock), stop).boxed()
+        }));
     }
 }
 
