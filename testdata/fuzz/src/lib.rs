@@ -14,6 +14,7 @@
 #![allow(clippy::unwrap_used, reason = "a broken rule must stop the fuzzer, and panicking is how")]
 
 pub mod api;
+pub mod evidence;
 pub mod openai;
 pub mod sealing;
 pub mod seeds;
@@ -51,6 +52,9 @@ macro_rules! targets {
 targets! {
     api::frames [];
     api::messages [];
+    evidence::evidence_app_attest [];
+    evidence::evidence_mda [];
+    evidence::evidence_x509 [];
     openai::chat_request [];
     openai::event_stream [];
     openai::reply [];

@@ -69,6 +69,9 @@ pub fn all() -> Vec<Seed> {
     seeds.messages();
     seeds.inside_the_seal();
     seeds.chat();
+    for (target, name, bytes) in crate::evidence::seeds() {
+        seeds.add(target, name, bytes);
+    }
     // Something for every target: a file of its own, so that its folder is kept.
     for target in TARGETS {
         seeds.add(target.name, "empty", Vec::new());
