@@ -6,11 +6,14 @@ use serde::{Deserialize, Serialize};
 use crate::{
     hash::Hash,
     id::{LeafIndex, UnixSeconds},
+    leaf::Transcript,
     record::{LeafProof, ProviderRecord, base64_bytes},
 };
 
 /// Paths of the coordinator.
 pub mod path {
+    /// `GET`, with an epoch in seconds after it: [`Challenges`](super::Challenges), public.
+    pub const CHALLENGES: &str = "/v1/challenges";
     /// `POST`: chat in plain text; the coordinator seals on the caller's behalf and says so.
     pub const CHAT: &str = "/v1/chat/completions";
     /// `GET`: public; answers 200 when the service works.
@@ -27,6 +30,11 @@ pub mod path {
     pub const SEALED: &str = "/v1/sealed";
     /// `GET`, WebSocket: a provider's session.
     pub const SESSION: &str = "/v1/provider/session";
+
+    /// Where the transcripts of an epoch are.
+    pub fn challenges(epoch: crate::id::UnixSeconds) -> String {
+        format!("{CHALLENGES}/{epoch}")
+    }
 
     /// Where the release of a build is.
     pub fn release(build: &crate::hash::Hash) -> String {
@@ -51,14 +59,51 @@ pub const MEDIA_RELAY: &str = "application/vnd.glassbloom.relay";
 /// Largest sealed request, in bytes.
 pub const MAX_SEALED_REQUEST: usize = 1 << 20;
 
-/// A build's release, in the registry as it is now.
+/// The challenges of an epoch: the logged batch, and the answers that its root is over.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Challenges {
+    /// The `challenge-batch` statement, to the byte.
+    #[serde(with = "base64_bytes")]
+    pub batch: Vec<u8>,
+    /// The answers, in the order of the batch's `expected`.
+    pub answers: Vec<ChallengeAnswer>,
+}
+
+/// A provider's answer to the challenge of an epoch; see [`crate::leaf::Transcript`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ChallengeAnswer {
+    /// Leaf hash of its attestation.
+    pub attestation: Hash,
+    /// Its signing key's signature.
+    #[serde(with = "base64_bytes")]
+    pub signature: Vec<u8>,
+}
+
+impl ChallengeAnswer {
+    /// The transcript that the batch's root is over; `None` when the signature has a length that none has.
+    pub fn transcript(&self) -> Option<Transcript> {
+        let signature = self.signature.as_slice().try_into().ok()?;
+        Some(Transcript { attestation: self.attestation, signature })
+    }
+}
+
+impl From<&Transcript> for ChallengeAnswer {
+    fn from(transcript: &Transcript) -> Self {
+        Self { attestation: transcript.attestation, signature: transcript.signature.to_vec() }
+    }
+}
+
+/// A build's release with the oldest checkpoint that the coordinator has kept with it, so that a cool-off counts from
+/// when the release was logged.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ReleaseRecord {
-    /// The registry's checkpoint, to the byte.
+    /// A checkpoint of the registry, to the byte.
     #[serde(with = "base64_bytes")]
     pub checkpoint: Vec<u8>,
-    /// The release with its inclusion proof under it.
+    /// The release with its inclusion proof under that checkpoint.
     pub release: LeafProof,
 }
 
@@ -96,6 +141,14 @@ pub struct Providers {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "kebab-case")]
 pub enum FromProvider {
+    /// Shows that the provider is there, in answer to [`ToProvider::Challenge`].
+    ChallengeAnswer {
+        /// The epoch of the challenge.
+        epoch: UnixSeconds,
+        /// The signing key over [`crate::leaf::challenge_message`].
+        #[serde(with = "base64_bytes")]
+        signature: Vec<u8>,
+    },
     /// An answer is complete: its sealed bytes have all been sent.
     Completed {
         /// The request.
@@ -140,6 +193,21 @@ pub enum ToProvider {
     Cancel {
         /// The request.
         id: u64,
+    },
+    /// Asks for a sign of life that nobody could have made before the checkpoint was witnessed.
+    Challenge {
+        /// When the epoch began, in seconds.
+        epoch: UnixSeconds,
+        /// A checkpoint of the registry with all its signatures, to the byte.
+        #[serde(with = "base64_bytes")]
+        beacon: Vec<u8>,
+    },
+    /// Something the operator should know; changes nothing in the session.
+    Notice {
+        /// Stable code.
+        code: String,
+        /// What happened and what to do.
+        message: String,
     },
     /// The attestation was logged but may not serve, or was not logged.
     Refused {

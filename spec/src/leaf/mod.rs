@@ -14,7 +14,9 @@ pub use attestation::{
 pub use network::{
     Coordinator, Model, ModelFile, PolicyLeaf, Price, PriceTable, Release, Revocation, SignedBy, Verdict,
 };
-pub use operation::{ChallengeBatch, OperatorAction, Transcript, challenge_message, transcript_root};
+pub use operation::{
+    ChallengeBatch, MAX_EPOCH, OperatorAction, Transcript, challenge_message, transcript_root,
+};
 
 use crate::{
     cbor::{FieldError, Fields, Value},

@@ -96,7 +96,23 @@ pub struct ChallengeBatch {
     pub missing: Vec<(Hash, String)>,
 }
 
+/// Longest epoch, in seconds. A provider signs for no epoch that began longer ago, so that answers cannot be collected
+/// for times when it was not asked.
+pub const MAX_EPOCH: u64 = 3_600;
+
 impl ChallengeBatch {
+    /// Leaf hashes of the attestations that answered, in strict order.
+    pub fn answered(&self) -> impl Iterator<Item = &Hash> {
+        self.expected.iter().filter(|leaf| self.missing.binary_search_by_key(leaf, |(leaf, _)| leaf).is_err())
+    }
+
+    /// Whether these are the answers that the batch was made over. Whose signatures they are is for
+    /// [`Transcript::verify`] to say.
+    pub fn is_over(&self, answers: &[Transcript]) -> bool {
+        self.answered().eq(answers.iter().map(|answer| &answer.attestation))
+            && self.root == transcript_root(answers)
+    }
+
     /// A batch over these answers; `expected` and `answers` in strict order of leaf hashes.
     pub fn new(
         epoch: UnixSeconds,
@@ -122,6 +138,11 @@ pub struct Transcript {
 }
 
 impl Transcript {
+    /// Whether the signing key of the attestation answered this challenge.
+    pub fn verify(&self, signing_key: &PublicKey, beacon: Hash, epoch: UnixSeconds) -> bool {
+        signing_key.verify(&challenge_message(beacon, self.attestation, epoch), &self.signature).is_ok()
+    }
+
     /// The leaf of the tree over a batch's transcripts.
     pub fn encode(&self) -> Vec<u8> {
         Value::Array(vec![self.attestation.into(), self.signature.as_slice().into()]).encode()
@@ -197,5 +218,56 @@ impl Payload for ChallengeBatch {
             return Err(FieldError::Field { key: 6, expected: "expected ones, in strict order" });
         }
         Ok(batch)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{curve::SigningKey, statement::Statement};
+
+    fn answer(seed: u8, beacon: &Beacon, epoch: UnixSeconds) -> (PublicKey, Transcript) {
+        let (key, attestation) = (SigningKey::from_seed(&[seed; 32]), Hash::of(&[seed]));
+        let signature = key.sign(&challenge_message(beacon.digest(), attestation, epoch));
+        (key.public_key(), Transcript { attestation, signature })
+    }
+
+    #[test]
+    fn a_batch_is_over_its_answers_and_no_others() {
+        let (beacon, epoch) = (Beacon { checkpoint: b"note".to_vec() }, UnixSeconds::new(600));
+        let (mut keys, mut answers): (Vec<_>, Vec<_>) =
+            (1..4).map(|seed| answer(seed, &beacon, epoch)).unzip();
+        keys.sort_by_key(|key| {
+            answers.iter().position(|answer| answer.verify(key, beacon.digest(), epoch)).unwrap()
+        });
+        answers.sort_by_key(|answer| answer.attestation);
+        let missing = vec![(Hash::of(b"away"), "silent".to_owned())];
+        let batch = ChallengeBatch::new(epoch, 300, beacon.clone(), &answers, missing);
+        let signed = batch.sign(&SigningKey::from_seed(&[9; 32])).unwrap();
+        let batch = ChallengeBatch::of(&Statement::parse(signed.bytes()).unwrap()).unwrap();
+        assert!(batch.is_over(&answers));
+        assert_eq!((batch.expected.len(), batch.answered().count()), (4, 3));
+        assert!(!batch.is_over(&answers[1..]));
+        let mut swapped = answers.clone();
+        swapped.swap(0, 1);
+        assert!(!batch.is_over(&swapped));
+        let mut forged = answers.clone();
+        forged[0].signature = answers[1].signature;
+        assert!(!batch.is_over(&forged));
+        let (key, other) = answer(7, &beacon, epoch);
+        assert!(other.verify(&key, beacon.digest(), epoch));
+        assert!(
+            !other.verify(&key, beacon.digest(), UnixSeconds::new(900)),
+            "worth nothing in another epoch"
+        );
+        assert!(!other.verify(&key, Hash::of(b"another"), epoch));
+    }
+
+    #[test]
+    fn an_empty_network_has_a_batch_of_nobody() {
+        let beacon = Beacon { checkpoint: b"note".to_vec() };
+        let batch = ChallengeBatch::new(UnixSeconds::new(300), 300, beacon, &[], Vec::new());
+        let decoded = ChallengeBatch::decode(&batch.to_value().encode()).unwrap();
+        assert!(decoded.is_over(&[]) && decoded.expected.is_empty());
     }
 }
