@@ -11,6 +11,7 @@
 pub mod admission;
 mod answer;
 pub mod attest;
+mod challenge;
 pub mod command;
 pub mod config;
 mod cool_off;

@@ -102,7 +102,20 @@ impl Registry {
     /// When it cannot be read, does not open, does not agree or is too old.
     pub async fn latest(&mut self, policy: &Policy, now: UnixMillis) -> Result<Checkpoint, RegistryError> {
         let note = self.client.checkpoint_bytes().await?;
-        let checkpoint = self.accept(policy, &note).await?;
+        self.accept_fresh(policy, &note, now).await
+    }
+
+    /// Accepts a checkpoint as by [`Registry::accept`], and sees that witnesses signed it lately.
+    ///
+    /// # Errors
+    /// When it does not open, does not agree or is too old.
+    pub async fn accept_fresh(
+        &mut self,
+        policy: &Policy,
+        note: &[u8],
+        now: UnixMillis,
+    ) -> Result<Checkpoint, RegistryError> {
+        let checkpoint = self.accept(policy, note).await?;
         let (age, allowed) =
             (now.seconds().get().saturating_sub(checkpoint.cosigned_at().get()), policy.checkpoint_age());
         // Without a quorum nobody but the log says how old it is.

@@ -4,8 +4,11 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use futures_util::{Sink, SinkExt, StreamExt, stream::SplitStream};
-use glassbloom_service::{Shutdown, http_client};
-use glassbloom_spec::api::{FromProvider, ToProvider, data, path};
+use glassbloom_service::{Clock, Shutdown, http_client};
+use glassbloom_spec::{
+    api::{FromProvider, ToProvider, data, path},
+    id::UnixSeconds,
+};
 use tokio::{
     net::TcpStream,
     sync::mpsc,
@@ -28,10 +31,11 @@ use crate::{
     admission::{self, AdmissionError},
     answer::{self, Answering},
     attest::{self, Attested},
+    challenge::{Challenge, ChallengeError, Challenged},
     config::Config,
     daemon::Daemon,
     registry::RegistryError,
-    status::AttestationStatus,
+    status::{AttestationStatus, Reporter},
 };
 
 /// How a session ended.
@@ -116,8 +120,14 @@ async fn greet(daemon: &mut Daemon, attested: &Attested, socket: &mut Socket) ->
     let records = loop {
         let message = tokio::time::timeout_at(deadline, socket.next()).await;
         match message.map_err(|_| Ended::Lost("the coordinator did not answer the attestation".to_owned()))? {
-            Some(Ok(Message::Text(text))) => match parse(&text)? {
+            Some(Ok(Message::Text(message))) => match parse(&message)? {
                 ToProvider::Cancel { .. } => {}
+                ToProvider::Challenge { epoch, beacon } => {
+                    let answer = challenged(daemon, attested).answer(&Challenge { epoch, beacon }).await;
+                    let answer = answer.map_err(|error| unanswered(daemon, error))?;
+                    socket.send(text(&answer)).await.map_err(|error| Ended::Lost(error.to_string()))?;
+                }
+                ToProvider::Notice { code, message } => note(&daemon.reporter, &code, message),
                 ToProvider::Refused { code, message } => {
                     return Err(Ended::Refused(format!("{message} ({code})")));
                 }
@@ -161,8 +171,34 @@ async fn greet(daemon: &mut Daemon, attested: &Attested, socket: &mut Socket) ->
     Ok(answering)
 }
 
+/// A provider as it answers challenges.
+fn challenged<'a>(daemon: &'a mut Daemon, attested: &Attested) -> Challenged<'a> {
+    Challenged {
+        attestation: attested.leaf,
+        clock: &*daemon.clock,
+        identity: &daemon.identity,
+        policy: &daemon.config.policy,
+        registry: &mut daemon.registry,
+    }
+}
+
+/// Ends a session that cannot begin: it takes an answer to be welcome.
+fn unanswered(daemon: &Daemon, error: ChallengeError) -> Ended {
+    daemon.reporter.challenge_failed(error.to_string());
+    match error {
+        ChallengeError::Registry(RegistryError::Fetch(error)) => Ended::Lost(error.to_string()),
+        error => Ended::Rejected(error.to_string()),
+    }
+}
+
+/// Passes on what the coordinator tells the operator.
+fn note(reporter: &Reporter, code: &str, message: String) {
+    tracing::warn!(code, message, "the coordinator says");
+    reporter.notice(code, message);
+}
+
 async fn serve(
-    daemon: &Daemon,
+    daemon: &mut Daemon,
     attested: &Attested,
     socket: Socket,
     answering: Answering,
@@ -170,11 +206,16 @@ async fn serve(
 ) -> Ended {
     let (sink, mut incoming) = socket.split();
     let (outbox, queued) = mpsc::channel(OUTBOX);
-    let mut desk = Desk::new(answering, daemon.config.capacity, outbox);
+    let mut desk = Desk::new(answering, daemon.config.capacity, outbox.clone());
     let mut writing = std::pin::pin!(write(sink, queued));
+    let (challenges, asked) = mpsc::channel(ASKED);
+    let (clock, reporter) = (Arc::clone(&daemon.clock), daemon.reporter.clone());
+    let hearing = Hearing { clock: &*clock, reporter: &reporter, challenges, renew_at: attested.renew_at };
     let ended = tokio::select! {
         why = &mut writing => return Ended::Lost(why),
-        ended = read(daemon, attested, &mut incoming, &mut desk, shutdown) => ended,
+        ended = read(&hearing, &mut incoming, &mut desk, shutdown) => ended,
+        // Beside the reading, because it asks the log: a cancellation is heard meanwhile.
+        () = challenged(daemon, attested).answer_all(asked, outbox, &reporter) => Ended::Lost("nobody answers challenges".to_owned()),
     };
     // Nobody waits any more for what is left; with the last sender gone, the writer says goodbye and ends.
     drop(desk);
@@ -182,11 +223,18 @@ async fn serve(
     ended
 }
 
+/// What reading a session takes beside the desk.
+struct Hearing<'a> {
+    clock: &'a dyn Clock,
+    reporter: &'a Reporter,
+    challenges: mpsc::Sender<Challenge>,
+    renew_at: UnixSeconds,
+}
+
 /// Takes messages until the session ends. Answers leave through the outbox, so a slow reader at the other end
 /// does not keep a cancellation from being heard.
 async fn read(
-    daemon: &Daemon,
-    attested: &Attested,
+    hearing: &Hearing<'_>,
     incoming: &mut SplitStream<Socket>,
     desk: &mut Desk,
     shutdown: &Shutdown,
@@ -195,7 +243,7 @@ async fn read(
     heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let (mut heard, mut leaving): (Instant, Option<(Ended, Instant)>) = (Instant::now(), None);
     loop {
-        if leaving.is_none() && daemon.clock.now().seconds() >= attested.renew_at {
+        if leaving.is_none() && hearing.clock.now().seconds() >= hearing.renew_at {
             leaving = Some((Ended::Renew, Instant::now() + RENEW_GRACE));
         }
         if leaving.as_ref().is_some_and(|(_, deadline)| desk.is_idle() || Instant::now() >= *deadline) {
@@ -209,6 +257,11 @@ async fn read(
                     Some(Ok(Message::Binary(bytes))) => desk.request(&bytes, is_closing(leaving.as_ref())),
                     Some(Ok(Message::Text(text))) => match parse(&text) {
                         Ok(ToProvider::Cancel { id }) => desk.cancel(id),
+                        Ok(ToProvider::Challenge { epoch, beacon }) => {
+                            // Some wait already: whoever asks that often gets the answers to those.
+                            let _ = hearing.challenges.try_send(Challenge { epoch, beacon });
+                        }
+                        Ok(ToProvider::Notice { code, message }) => note(hearing.reporter, &code, message),
                         Ok(ToProvider::Refused { code, message }) => return Ended::Refused(format!("{message} ({code})")),
                         // Rules or prices changed: what receipts refer to has to be verified anew.
                         Ok(ToProvider::Welcome { .. }) => return Ended::Lost("the coordinator renewed its welcome".to_owned()),
@@ -399,5 +452,7 @@ const RENEW_GRACE: Duration = Duration::from_secs(60 * 60);
 const LAST_ANSWERS: Duration = Duration::from_secs(60);
 const GOODBYE_TIMEOUT: Duration = Duration::from_secs(1);
 const OUTBOX: usize = 256;
+/// Challenges that may wait.
+const ASKED: usize = 2;
 /// Larger than a sealed request or the records of many models.
 const MAX_MESSAGE: usize = 8 << 20;

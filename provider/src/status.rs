@@ -30,6 +30,8 @@ pub enum State {
     Starting,
     /// Ended in good order.
     Stopped,
+    /// Connected, and gets no requests until it answers a challenge.
+    Suspended,
 }
 
 impl State {
@@ -41,6 +43,7 @@ impl State {
             Self::Refused => "refused",
             Self::Starting => "starting",
             Self::Stopped => "stopped",
+            Self::Suspended => "suspended",
         }
     }
 }
@@ -65,6 +68,9 @@ pub struct Status {
     pub detail: String,
     /// What the last refusal said, also when it has been overcome.
     pub last_refusal: Option<String>,
+    /// Why a challenge was last not answered, or what the coordinator said of an answer that it did not get.
+    #[serde(default)]
+    pub last_challenge_failure: Option<String>,
     /// The attestation that serves now, or served last.
     pub attestation: Option<AttestationStatus>,
     /// Aliases of the models served.
@@ -86,7 +92,7 @@ impl Status {
     pub const fn exit_code(&self) -> ExitCode {
         match self.state {
             State::Connected => ExitCode::Ok,
-            State::Refused => ExitCode::Rejected,
+            State::Refused | State::Suspended => ExitCode::Rejected,
             State::Disconnected | State::Starting | State::Stopped => ExitCode::Unreachable,
         }
     }
@@ -111,6 +117,7 @@ impl Reporter {
             since: clock.now(),
             detail: "loading".to_owned(),
             last_refusal: earlier.as_ref().and_then(|status| status.last_refusal.clone()),
+            last_challenge_failure: earlier.as_ref().and_then(|status| status.last_challenge_failure.clone()),
             attestation: earlier.and_then(|status| status.attestation),
             models,
             process: std::process::id(),
@@ -142,8 +149,31 @@ impl Reporter {
     pub(crate) fn connected(&self, attestation: AttestationStatus) {
         self.change(|status| {
             status.state = State::Connected;
-            status.detail = "admitted; requests come in".to_owned();
+            status.detail = SERVING.to_owned();
             status.attestation = Some(attestation);
+        });
+    }
+
+    /// Notes why a challenge was not answered.
+    pub(crate) fn challenge_failed(&self, why: impl Into<String>) {
+        self.change(|status| status.last_challenge_failure = Some(why.into()));
+    }
+
+    /// Notes what the coordinator tells the operator.
+    pub(crate) fn notice(&self, code: &str, message: String) {
+        self.change(|status| match (code, status.state) {
+            ("suspended", State::Connected | State::Suspended) => {
+                status.state = State::Suspended;
+                status.detail.clone_from(&message);
+                status.last_challenge_failure = Some(message);
+            }
+            ("resumed", State::Suspended) => {
+                status.state = State::Connected;
+                status.detail = SERVING.to_owned();
+            }
+            ("challenge-missed", _) => status.last_challenge_failure = Some(message),
+            // Words from a coordinator that knows more than this version, and nothing to act on.
+            _ => {}
         });
     }
 
@@ -161,6 +191,8 @@ impl Reporter {
         }
     }
 }
+
+const SERVING: &str = "admitted; requests come in";
 
 #[cfg(test)]
 mod tests {
@@ -187,5 +219,32 @@ mod tests {
         let next = Reporter::new(folder.path(), Vec::new(), Arc::new(clock)).status();
         assert_eq!(next.last_refusal.as_deref(), Some("no such build"));
         assert_eq!(next.attestation.unwrap().index.get(), 3);
+    }
+
+    #[test]
+    fn missed_challenges_are_told_in_words() {
+        let folder = tempfile::tempdir().unwrap();
+        let clock = MockClock::new(UnixMillis::new(1_000));
+        let reporter = Reporter::new(folder.path(), Vec::new(), Arc::new(clock));
+        reporter.notice("suspended", "too early to be suspended".into());
+        assert_eq!(reporter.status().state, State::Starting, "only who serves can be suspended");
+        reporter.connected(AttestationStatus { leaf: Hash::of(b""), index: 3.into() });
+        reporter.notice("challenge-missed", "one missed".into());
+        reporter.notice("news", "nothing".into());
+        let status = Status::read(folder.path()).unwrap();
+        assert_eq!(
+            (status.state, status.last_challenge_failure.as_deref()),
+            (State::Connected, Some("one missed"))
+        );
+        reporter.notice("suspended", "three missed".into());
+        let status = Status::read(folder.path()).unwrap();
+        assert_eq!((status.state, status.exit_code()), (State::Suspended, ExitCode::Rejected));
+        assert_eq!(status.detail, "three missed");
+        reporter.notice("resumed", String::new());
+        let status = Status::read(folder.path()).unwrap();
+        assert_eq!(
+            (status.state, status.last_challenge_failure.as_deref()),
+            (State::Connected, Some("three missed"))
+        );
     }
 }

@@ -28,7 +28,7 @@ use glassbloom_service::{Clock, Shutdown, random};
 use glassbloom_spec::{
     api::{FromProvider, ToProvider},
     envelope::{self, ClientExchange, ClientRequest, Ended, Opened},
-    leaf::{Attestation, ModelFile, Payload, Release},
+    leaf::{Attestation, Beacon, ModelFile, Payload, Release, Transcript},
     openai::{ChatRequest, SseParser},
     receipt::{Finish, SealedBy, VerifiedReceipt},
     record::ProviderRecord,
@@ -671,5 +671,93 @@ async fn an_answer_under_way_ends_before_the_daemon_does() {
     let (mut answer, end) = open(&mut session, 1, &mut exchange).await;
     assert!(matches!(end, FromProvider::Completed { id: 1, .. }));
     assert!(finish(exchange, &verified, &mut answer).is_some());
+    provider.stop().await;
+}
+
+/// What comes back for a challenge; `None` when the status says in words why nothing does.
+async fn challenged(
+    provider: &Provider,
+    session: &mut Session,
+    epoch: u64,
+    beacon: Vec<u8>,
+) -> Option<Vec<u8>> {
+    let failure = || provider.status().last_challenge_failure;
+    let before = failure();
+    session.tell(&ToProvider::Challenge { epoch: epoch.into(), beacon }).await;
+    let mut poll = tokio::time::interval(Duration::from_millis(5));
+    loop {
+        tokio::select! {
+            sent = session.next() => match sent {
+                Some(Sent::Text(FromProvider::ChallengeAnswer { epoch: answered, signature })) => {
+                    assert_eq!(answered.get(), epoch);
+                    return Some(signature);
+                }
+                other => panic!("no answer: {other:?}"),
+            },
+            _ = poll.tick() => if failure() != before { return None },
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_challenge_is_answered_for_this_attestation_this_log_and_now() {
+    let provider = Provider::start(FakeEcho::new(ALIAS), 4).await;
+    let network = Arc::clone(&provider.network);
+    let mut session = network.accept().await;
+    let (attestation, ..) = session.hello().await;
+    let now = network.clock.now().seconds().get();
+    let key = Attestation::of(&Statement::parse(&attestation).unwrap()).unwrap().signing_key;
+    let leaf = glassbloom_spec::hash::Hash::leaf(&attestation);
+    let holds = |signature: Vec<u8>, beacon: &[u8], epoch: u64| {
+        let answer = Transcript { attestation: leaf, signature: signature.try_into().unwrap() };
+        let beacon = Beacon { checkpoint: beacon.to_vec() };
+        answer.verify(&key, beacon.digest(), epoch.into())
+    };
+    // Before it is welcome, and after.
+    let note = network.note();
+    assert!(holds(challenged(&provider, &mut session, now, note.clone()).await.unwrap(), &note, now));
+    let record = network.record(&provider.published, &attestation);
+    session.tell(&ToProvider::Welcome { records: vec![record] }).await;
+    provider.until(State::Connected).await;
+    let newer = network.note();
+    assert!(holds(
+        challenged(&provider, &mut session, now - 300, newer.clone()).await.unwrap(),
+        &newer,
+        now - 300
+    ));
+
+    let why = async |session: &mut Session, epoch, beacon| {
+        assert_eq!(challenged(&provider, session, epoch, beacon).await, None);
+        provider.status().last_challenge_failure.unwrap()
+    };
+    assert!(
+        why(&mut session, now, note).await.contains("has seen one of size"),
+        "older than what it was shown"
+    );
+    assert!(
+        why(&mut session, now + 61, newer.clone()).await.contains("clock"),
+        "an answer to keep for later"
+    );
+    assert!(why(&mut session, now - 3_601, newer.clone()).await.contains("clock"), "an answer for the past");
+    let mut unsigned = newer.clone();
+    unsigned.truncate(newer.len() / 2);
+    assert!(why(&mut session, now, unsigned).await.contains("does not accept"));
+    network.rewrite(0);
+    network.append(&filler(&network));
+    assert!(why(&mut session, now, network.note()).await.contains("does not accept"), "another history");
+    provider.stop().await;
+}
+
+#[tokio::test]
+async fn a_suspended_provider_says_so() {
+    let provider = Provider::start(FakeEcho::new(ALIAS), 4).await;
+    let (mut session, ..) = provider.admitted().await;
+    provider.until(State::Connected).await;
+    let notice =
+        |code: &str| ToProvider::Notice { code: code.into(), message: "three challenges missed".into() };
+    session.tell(&notice("suspended")).await;
+    assert_eq!(provider.until(State::Suspended).await.detail, "three challenges missed");
+    session.tell(&notice("resumed")).await;
+    provider.until(State::Connected).await;
     provider.stop().await;
 }

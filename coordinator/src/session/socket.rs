@@ -94,7 +94,7 @@ async fn read(app: &Arc<App>, live: &Arc<Live>, stream: &mut SplitStream<WebSock
                     tracing::warn!(provider = live.admitted.name, code, message, "a provider failed");
                     live.fail(id, code, message);
                 }
-                Ok(FromProvider::Heartbeat { .. }) => {}
+                Ok(FromProvider::ChallengeAnswer { .. } | FromProvider::Heartbeat { .. }) => {}
                 Ok(FromProvider::Hello { .. }) => return "a second hello",
                 Err(_) => return "a message could not be read",
             },

@@ -28,6 +28,7 @@ pub(super) fn run(folder: &DataFolder) -> anyhow::Result<ExitCode> {
         None => println!("attestation none yet"),
     }
     println!("last-refusal {}", status.last_refusal.as_deref().unwrap_or("none"));
+    println!("last-challenge-failure {}", status.last_challenge_failure.as_deref().unwrap_or("none"));
     println!("process {}", status.process);
     Ok(status.exit_code())
 }

@@ -188,6 +188,13 @@ impl Seeds {
         let words = || ("busy".to_owned(), "come back later".to_owned());
         let (code, message) = words();
         self.add("messages", "failed", json(&FromProvider::Failed { id: 2, code, message }));
+        let (epoch, signature) = (UnixSeconds::new(NOW), vec![7; 64]);
+        let answer = FromProvider::ChallengeAnswer { epoch, signature };
+        self.add("messages", "challenge-answer", json(&answer));
+        let beacon = record.checkpoint.clone();
+        self.add("messages", "challenge", json(&ToProvider::Challenge { epoch, beacon }));
+        let (code, message) = words();
+        self.add("messages", "notice", json(&ToProvider::Notice { code, message }));
         self.add("messages", "heartbeat", json(&FromProvider::Heartbeat { active: 3 }));
         let hello = FromProvider::Hello {
             attestation: vec![1, 2, 3],
