@@ -8,7 +8,7 @@ use std::sync::Arc;
 use glassbloom_service::Clock;
 use glassbloom_spec::{
     api::FromProvider,
-    curve::{SignError, Signer},
+    curve::SignError,
     hash::Hash,
     id::{TreeSize, UnixMillis, UnixSeconds},
     leaf::{MAX_EPOCH, challenge_message},
@@ -80,7 +80,7 @@ impl Challenged<'_> {
             return Err(ChallengeError::Older { given: beacon.size(), seen });
         }
         let message = challenge_message(beacon.digest(), self.attestation, challenge.epoch);
-        let signature = Signer::sign(&self.identity.signing, &message)?;
+        let signature = self.identity.signing.sign(&message)?;
         Ok(FromProvider::ChallengeAnswer { epoch: challenge.epoch, signature: signature.to_vec() })
     }
 

@@ -61,10 +61,13 @@ pub(super) fn run(folder: &DataFolder) -> anyhow::Result<ExitCode> {
         let detail = format!("{} since {since} s: {}", status.state.name(), status.detail);
         match status.state {
             State::Connected | State::Stopped | State::Starting => findings.good("daemon", detail),
-            State::Disconnected | State::Refused => findings.bad("daemon", detail),
+            State::Disconnected | State::Refused | State::Suspended => findings.bad("daemon", detail),
         }
         if let Some(refusal) = &status.last_refusal {
             findings.note("last refusal", refusal);
+        }
+        if let Some(failure) = &status.last_challenge_failure {
+            findings.note("last challenge failure", failure);
         }
     } else {
         findings.note(
