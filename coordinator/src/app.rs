@@ -1,10 +1,14 @@
 //! What every part of the running coordinator shares.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::HashSet,
+    sync::{Arc, PoisonError},
+    time::Duration,
+};
 
 use anyhow::{Context, ensure};
 use glassbloom_service::{Clock, LogClient, Shutdown};
-use glassbloom_spec::{curve::SigningKey, policy::Policy};
+use glassbloom_spec::{api::ReleaseRecord, curve::SigningKey, hash::Hash, policy::Policy, record::LeafProof};
 use tokio::{
     sync::Mutex,
     time::{MissedTickBehavior, interval},
@@ -14,6 +18,7 @@ use tokio_util::task::TaskTracker;
 use crate::{
     bootstrap,
     config::Config,
+    liveness::Liveness,
     logs::{Appender, Registry},
     metrics::Metrics,
     session::Sessions,
@@ -24,9 +29,12 @@ use crate::{
 pub(crate) struct App {
     pub(crate) config: Config,
     pub(crate) clock: Arc<dyn Clock>,
+    /// Builds whose release has its proof kept.
+    kept: std::sync::Mutex<HashSet<Hash>>,
     /// Held from judging an attestation until its verdict is logged: a verdict must follow from exactly what the
     /// registry says before it.
     pub(crate) judging: Mutex<()>,
+    pub(crate) liveness: Liveness,
     pub(crate) metrics: Metrics,
     pub(crate) receipts: Appender,
     pub(crate) registry: Registry,
@@ -56,7 +64,9 @@ impl App {
         };
         Ok(Self {
             clock,
+            kept: std::sync::Mutex::default(),
             judging: Mutex::new(()),
+            liveness: Liveness::default(),
             metrics: Metrics::default(),
             receipts: appender(config.receipts_origin(), "receipts"),
             registry: Registry::new(appender(config.registry_origin(), "registry"), signer.public_key()),
@@ -83,7 +93,59 @@ impl App {
             let waited = self.shutdown.unless_requested(tokio::time::sleep(START_EVERY)).await;
             ensure!(waited.is_some(), "stopped while waiting for the log");
         }
+        self.log_actions().await?;
+        self.keep_release_proofs().await;
         Ok(())
+    }
+
+    /// Logs what was changed by hand since.
+    pub(crate) async fn log_actions(&self) -> anyhow::Result<()> {
+        for (id, statement) in self.store.unlogged_actions().await? {
+            self.registry.ensure(&statement).await?;
+            self.store.action_logged(id).await?;
+        }
+        Ok(())
+    }
+
+    /// Keeps a proof of each release under the first checkpoint that shows it.
+    async fn keep_release_proofs(&self) {
+        let builds = self.registry.view().released();
+        for build in builds {
+            if !self.kept.lock().unwrap_or_else(PoisonError::into_inner).insert(build) {
+                continue;
+            }
+            let record = self.registry.view().release_record(&build);
+            let Some((leaf, record)) = record else { continue };
+            let kept = self.store.keep_release_proof(leaf, &record.checkpoint, &record.release.proof).await;
+            if let Err(error) = kept {
+                tracing::warn!(%error, "a release's proof could not be kept");
+                self.kept.lock().unwrap_or_else(PoisonError::into_inner).remove(&build);
+            }
+        }
+    }
+
+    /// The release of a build, under the oldest checkpoint kept with it that the policy still opens.
+    pub(crate) async fn release(&self, build: &Hash) -> Result<Option<ReleaseRecord>, sqlx::Error> {
+        let found = self.registry.view().release_record(build);
+        let Some((leaf, now)) = found else { return Ok(None) };
+        let Some((checkpoint, proof)) = self.store.release_proof(leaf).await? else { return Ok(Some(now)) };
+        let origin = self.config.registry_origin();
+        let opens = self
+            .registry
+            .policy()
+            .open(Some(&origin), &checkpoint)
+            .is_ok_and(|kept| kept.includes(now.release.leaf.clone(), now.release.index, &proof).is_ok());
+        Ok(Some(if opens {
+            ReleaseRecord { checkpoint, release: LeafProof { proof, ..now.release } }
+        } else {
+            now
+        }))
+    }
+
+    /// Reads the registry unless that was done a moment ago, and ends the sessions of those that may not serve any more.
+    pub(crate) async fn refresh(&self) {
+        self.registry.refresh().await;
+        self.end_dead_sessions();
     }
 
     /// Follows the registry and ends the sessions of providers that may not serve any more.
@@ -91,12 +153,16 @@ impl App {
         let mut ticks = interval(WATCH_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while self.shutdown.unless_requested(ticks.tick()).await.is_some() {
-            self.registry.refresh().await;
-            self.end_dead_sessions();
+            self.refresh().await;
+            self.keep_release_proofs().await;
+            if let Err(error) = self.log_actions().await {
+                tracing::warn!(error = format!("{error:#}"), "a change by hand is not logged yet");
+            }
         }
     }
 
-    fn end_dead_sessions(&self) {
+    /// Ends the sessions of those that may not serve any more; their requests end with them.
+    pub(crate) fn end_dead_sessions(&self) {
         let now = self.clock.now().seconds();
         for live in self.sessions.all() {
             if self.registry.view().revoked(live.admitted.key_id).is_some() {
@@ -131,4 +197,4 @@ pub(crate) fn policy(config: &Config, signer: &SigningKey) -> anyhow::Result<Pol
 
 const START_ATTEMPTS: u32 = 60;
 const START_EVERY: Duration = Duration::from_millis(500);
-const WATCH_EVERY: Duration = Duration::from_secs(5);
+const WATCH_EVERY: Duration = Duration::from_secs(2);

@@ -10,6 +10,7 @@ use anyhow::{Context, bail, ensure};
 use clap::{Args, Parser, Subcommand};
 use glassbloom_service::{Clock, ExitCode, FetchError, Shutdown, SystemClock, durable, on_signals};
 use glassbloom_spec::{
+    curve::SigningKey,
     hash::Hash,
     id::KeyId,
     leaf::{Payload, Revocation},
@@ -18,11 +19,13 @@ use glassbloom_spec::{
 use tokio::net::TcpListener;
 
 use crate::{
+    DEFAULT_REASON,
     app::App,
     bootstrap,
-    config::{Api, Config, LogConfig, ModelConfig, Rules},
+    config::{Api, Config, LivenessConfig, LogConfig, ModelConfig, Rules},
     logs::LogError,
-    store::Store,
+    operator::{self, Approval, Change},
+    store::{ByHand, Store},
 };
 
 /// Connects clients and providers of a Glassbloom network; reads nothing that is sealed, and is trusted by nobody.
@@ -35,15 +38,20 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Makes, lists and revokes the keys that users send.
+    /// Makes, lists and revokes the keys that users send. The registry says that it was done, and not whose keys they are.
     #[command(subcommand)]
     ApiKey(ApiKey),
-    /// Makes key, database and configuration; run again, it keeps the first two and writes the configuration anew.
+    /// Approves a change by hand with a key of one's own; prints what `operator-action --approval` takes.
+    Approve(Approve),
+    /// Makes key, database and configuration; run again, it keeps the first two and writes the configuration anew. What the
+    /// configuration decides for others stands in the registry when it serves: as rules, prices, models and releases.
     Init(Init),
-    /// Makes the tokens that providers send.
+    /// Logs that state was changed by hand in a way that no other statement explains, and who approved it.
+    OperatorAction(Action),
+    /// Makes the tokens that providers send. The registry says that it was done, and not for whom.
     #[command(subcommand)]
     ProviderToken(ProviderToken),
-    /// Logs that a provider's key is dead from now on.
+    /// Logs that a provider's key is dead from now on. The revocation says why; there is no operator-action beside it.
     Revoke(Revoke),
     /// Serves until it is told to stop.
     Serve(Serve),
@@ -79,6 +87,9 @@ enum ApiKey {
         place: Place,
         /// At least 8 digits of the hash, or the account's name.
         key: String,
+        /// Why, for people; public.
+        #[arg(long, default_value = DEFAULT_REASON)]
+        reason: String,
     },
 }
 
@@ -95,6 +106,29 @@ struct Named {
     /// What to call its holder.
     #[arg(long)]
     name: String,
+    /// Why, for people; public.
+    #[arg(long, default_value = DEFAULT_REASON)]
+    reason: String,
+}
+
+#[derive(Debug, Args)]
+struct Action {
+    #[command(flatten)]
+    place: Place,
+    #[command(flatten)]
+    change: Change,
+    /// Somebody who approves it, as `approve` prints it; once for each.
+    #[arg(long, value_name = "KEY:SIGNATURE")]
+    approval: Vec<Approval>,
+}
+
+#[derive(Debug, Args)]
+struct Approve {
+    #[command(flatten)]
+    change: Change,
+    /// The approver's key: 64 hexadecimal digits.
+    #[arg(long, value_name = "FILE")]
+    key: PathBuf,
 }
 
 #[derive(Debug, Args)]
@@ -169,11 +203,12 @@ pub async fn run(cli: Cli) -> ExitCode {
 async fn dispatch(command: Command) -> anyhow::Result<()> {
     match command {
         Command::ApiKey(ApiKey::Create(named)) => {
-            let store = store(&named.place).await?;
-            println!("{}", store.create_api_key(&named.name, SystemClock.now()).await?);
+            let (store, signer) = store(&named.place).await?;
+            let by = ByHand { signer: &signer, reason: &named.reason };
+            println!("{}", store.create_api_key(&named.name, by, SystemClock.now()).await?);
         }
         Command::ApiKey(ApiKey::List(place)) => {
-            for row in store(&place).await?.api_keys().await? {
+            for row in store(&place).await?.0.api_keys().await? {
                 let state = if row.revoked { "revoked" } else { "works" };
                 println!(
                     "{}  {state}  {}  {} requests  {} pico-USD",
@@ -184,15 +219,23 @@ async fn dispatch(command: Command) -> anyhow::Result<()> {
                 );
             }
         }
-        Command::ApiKey(ApiKey::Revoke { place, key }) => {
-            let revoked = store(&place).await?.revoke_api_keys(&key, SystemClock.now()).await?;
+        Command::ApiKey(ApiKey::Revoke { place, key, reason }) => {
+            let (store, signer) = store(&place).await?;
+            let by = ByHand { signer: &signer, reason: &reason };
+            let revoked = store.revoke_api_keys(&key, by, SystemClock.now()).await?;
             ensure!(revoked > 0, "no working key has a hash or account {key:?}; `api-key list` shows them");
             println!("revoked {revoked}");
         }
+        Command::Approve(args) => println!("{}", operator::approve(&args.change, &args.key)?),
         Command::Init(args) => init(args).await?,
+        Command::OperatorAction(args) => {
+            let (index, leaf) = operator::log(args.place.load()?, &args.change, &args.approval).await?;
+            println!("logged operator-action {leaf}, registry entry {index}");
+        }
         Command::ProviderToken(ProviderToken::Create(named)) => {
-            let store = store(&named.place).await?;
-            println!("{}", store.create_provider_token(&named.name, SystemClock.now()).await?);
+            let (store, signer) = store(&named.place).await?;
+            let by = ByHand { signer: &signer, reason: &named.reason };
+            println!("{}", store.create_provider_token(&named.name, by, SystemClock.now()).await?);
         }
         Command::Revoke(args) => revoke(args).await?,
         Command::Serve(args) => serve(args).await?,
@@ -200,8 +243,11 @@ async fn dispatch(command: Command) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn store(place: &Place) -> anyhow::Result<Store> {
-    Store::open(&place.load()?.database()).await.context("coordinator.db cannot be opened")
+/// The database, and the key that signs what is changed there by hand.
+async fn store(place: &Place) -> anyhow::Result<(Store, SigningKey)> {
+    let config = place.load()?;
+    let store = Store::open(&config.database()).await.context("coordinator.db cannot be opened")?;
+    Ok((store, Config::read_key(&config.data)?))
 }
 
 async fn init(args: Init) -> anyhow::Result<()> {
@@ -235,6 +281,7 @@ async fn init(args: Init) -> anyhow::Result<()> {
         // What its users' policies believe, the rules believe; an operator can change the file.
         rules: Rules { tiers, ..Rules::believing(&policy) },
         api: Api { plaintext: !args.no_plaintext },
+        liveness: LivenessConfig::default(),
         models,
         data,
     };

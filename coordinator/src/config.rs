@@ -7,7 +7,7 @@ use glassbloom_service::durable;
 use glassbloom_spec::{
     curve::{PublicKey, SigningKey},
     evidence::Anchor,
-    leaf::{PolicyLeaf, Tier},
+    leaf::{MAX_EPOCH, PolicyLeaf, Tier},
     policy::Policy,
 };
 use serde::{Deserialize, Serialize};
@@ -29,6 +29,9 @@ pub struct Config {
     /// What the HTTP API offers.
     #[serde(default)]
     pub api: Api,
+    /// How providers show that they are there.
+    #[serde(default)]
+    pub liveness: LivenessConfig,
     /// The models that providers may serve; published as `model` leaves and the `price-table` leaf.
     #[serde(default)]
     pub models: Vec<ModelConfig>,
@@ -156,6 +159,21 @@ impl Default for Api {
     }
 }
 
+/// How providers show that they are there.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LivenessConfig {
+    /// Length of an epoch: each provider is challenged once in each, and one leaf says who answered. Epochs begin at
+    /// multiples of it. From 1 to 3600; the default is five minutes.
+    pub seconds: u64,
+}
+
+impl Default for LivenessConfig {
+    fn default() -> Self {
+        Self { seconds: 300 }
+    }
+}
+
 /// A model that providers may serve.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
@@ -192,6 +210,10 @@ impl Config {
         for tier in &config.rules.tiers {
             tier.parse::<Tier>().context("rules.tiers")?;
         }
+        ensure!(
+            (1..=MAX_EPOCH).contains(&config.liveness.seconds),
+            "liveness.seconds must be from 1 to {MAX_EPOCH}"
+        );
         for (at, model) in config.models.iter().enumerate() {
             let repeated = config.models[..at].iter().any(|other| other.alias == model.alias);
             ensure!(
@@ -265,16 +287,21 @@ impl Config {
     /// The statement key of this data folder.
     pub(crate) fn read_key(data: &Path) -> anyhow::Result<SigningKey> {
         let file = data.join(KEY_FILE);
-        let text = std::fs::read_to_string(&file).with_context(|| {
-            format!("{} cannot be read; run `glassbloom-coordinator init` first", file.display())
-        })?;
-        let scalar: glassbloom_spec::hash::Hash = text
-            .trim_end()
-            .parse()
-            .ok()
-            .with_context(|| format!("{} is not a key: 64 hexadecimal digits", file.display()))?;
-        SigningKey::from_bytes(*scalar.as_bytes()).with_context(|| format!("{}", file.display()))
+        ensure!(file.exists(), "{} cannot be read; run `glassbloom-coordinator init` first", file.display());
+        read_key_file(&file)
     }
+}
+
+/// A key in a file: 64 hexadecimal digits and a line feed.
+pub(crate) fn read_key_file(file: &Path) -> anyhow::Result<SigningKey> {
+    let text = std::fs::read_to_string(file)
+        .with_context(|| format!("the key {} cannot be read", file.display()))?;
+    let scalar: glassbloom_spec::hash::Hash = text
+        .trim_end()
+        .parse()
+        .ok()
+        .with_context(|| format!("{} is not a key: 64 hexadecimal digits", file.display()))?;
+    SigningKey::from_bytes(*scalar.as_bytes()).with_context(|| format!("{}", file.display()))
 }
 
 fn default_listen() -> String {
@@ -316,6 +343,12 @@ mod tests {
         assert!(
             Config::parse(&format!("{good}[rules]\ntiers = [\"golden\"]\n"), Path::new("/data")).is_err()
         );
+        for seconds in [0, 3601] {
+            assert!(
+                Config::parse(&format!("{good}[liveness]\nseconds = {seconds}\n"), Path::new("/data"))
+                    .is_err()
+            );
+        }
         let twice = "[[models]]\nalias = \"m\"\nfolder = \"f\"\n";
         assert!(Config::parse(&format!("{good}{twice}{twice}"), Path::new("/data")).is_err());
     }

@@ -28,6 +28,8 @@ pub(crate) enum ApiError {
     MethodNotAllowed { method: String },
     #[error("no connected provider serves the model {0:?}; GET /v1/models lists those that are served")]
     ModelNotFound(String),
+    #[error("there is no {0}")]
+    NotFound(String),
     #[error("{}", .0.message())]
     Openai(openai::Error),
     #[error("every provider of this model has its queue full; try again in a few seconds")]
@@ -58,6 +60,7 @@ impl ApiError {
             Self::LogLate(_) => "log_late",
             Self::MethodNotAllowed { .. } => "method_not_allowed",
             Self::ModelNotFound(_) => "model_not_found",
+            Self::NotFound(_) => "not_found",
             Self::Openai(error) => error.code().unwrap_or("invalid_request"),
             Self::Overloaded => "overloaded",
             Self::PlaintextOff => "plaintext_off",
@@ -90,7 +93,7 @@ impl ApiError {
             Self::InvalidApiKey(_) => StatusCode::UNAUTHORIZED,
             Self::LogLate(_) | Self::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
             Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
-            Self::ModelNotFound(_) | Self::UnknownRoute(_) => StatusCode::NOT_FOUND,
+            Self::ModelNotFound(_) | Self::NotFound(_) | Self::UnknownRoute(_) => StatusCode::NOT_FOUND,
             Self::PlaintextOff => StatusCode::FORBIDDEN,
             Self::Provider { .. } | Self::ProviderGone => StatusCode::BAD_GATEWAY,
             Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,

@@ -11,8 +11,9 @@ use axum::{
     routing::{MethodRouter, get, post},
 };
 use glassbloom_spec::{
-    api::{MAX_SEALED_REQUEST, Providers, path},
+    api::{ChallengeAnswer, Challenges, MAX_SEALED_REQUEST, Providers, path},
     hash::Hash,
+    id::UnixSeconds,
     openai::{Model, ModelList},
 };
 use serde::Deserialize;
@@ -48,6 +49,8 @@ pub(crate) fn table() -> Vec<Route> {
     vec![
         route(path::HEALTH, Public, get(health)),
         route(path::METRICS, Public, get(metrics)),
+        route(CHALLENGES, Public, get(challenges)),
+        route(RELEASES, Public, get(release)),
         route(path::CHAT, User, post(plaintext::chat)),
         route(path::MODELS, User, get(models)),
         route(MODEL, User, get(model)),
@@ -154,7 +157,7 @@ async fn providers(
     query: Result<Query<BundleQuery>, axum::extract::rejection::QueryRejection>,
 ) -> Result<Response, ApiError> {
     let Query(BundleQuery { model, n }) = query.map_err(|error| ApiError::BadRequest(error.body_text()))?;
-    app.registry.refresh().await;
+    app.refresh().await;
     let now = app.clock.now().seconds();
     let mut expires = now.get() + BUNDLE_FOR;
     let mut records = Vec::new();
@@ -179,6 +182,33 @@ async fn providers(
     Ok(axum::Json(Providers { expires: expires.into(), providers: records }).into_response())
 }
 
+/// The logged batch of an epoch with the answers that its root is over.
+async fn challenges(State(app): State<Arc<App>>, Path(epoch): Path<String>) -> Result<Response, ApiError> {
+    let parsed: UnixSeconds = epoch
+        .parse()
+        .ok()
+        .filter(|epoch: &UnixSeconds| i64::try_from(epoch.get()).is_ok())
+        .ok_or_else(|| ApiError::BadRequest("an epoch is its first second since 1970".to_owned()))?;
+    let Some((batch, answers)) = app.store.challenges(parsed).await? else {
+        return Err(ApiError::NotFound(format!(
+            "logged batch of challenges for the epoch from {epoch} s on"
+        )));
+    };
+    let answers = answers.iter().map(ChallengeAnswer::from).collect();
+    Ok(axum::Json(Challenges { batch, answers }).into_response())
+}
+
+/// The release of a build, under the oldest checkpoint kept with it.
+async fn release(State(app): State<Arc<App>>, Path(build): Path<String>) -> Result<Response, ApiError> {
+    let parsed: Hash =
+        build.parse().map_err(|_| ApiError::BadRequest("a build is 64 hexadecimal digits".to_owned()))?;
+    app.refresh().await;
+    match app.release(&parsed).await? {
+        Some(record) => Ok(axum::Json(record).into_response()),
+        None => Err(ApiError::NotFound(format!("release of the build {build}"))),
+    }
+}
+
 async fn session(
     State(app): State<Arc<App>>,
     Extension(token): Extension<ProviderToken>,
@@ -190,6 +220,8 @@ async fn session(
     Ok(upgrade.on_upgrade(move |socket| tasks.track_future(socket::run(app, socket, token.name))))
 }
 
+const CHALLENGES: &str = "/v1/challenges/{epoch}";
+const RELEASES: &str = "/v1/releases/{build}";
 /// `GET`: one model; an alias may have slashes.
 const MODEL: &str = "/v1/models/{*id}";
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");

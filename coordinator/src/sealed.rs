@@ -25,7 +25,7 @@ use crate::{
     error::ApiError,
     logs::Appended,
     routes::RequestId,
-    session::{Event, Exchange, Order},
+    session::{Event, Exchange, Live, Order},
     store::Account,
 };
 
@@ -91,7 +91,9 @@ pub(crate) async fn begin(
     sealed: Bytes,
 ) -> Result<(Event, Exchange), ApiError> {
     let now = app.clock.now().seconds();
-    let Some(live) = app.sessions.find(&attestation).filter(|live| live.admitted.not_after > now) else {
+    let may_serve =
+        |live: &Arc<Live>| live.admitted.not_after > now && !live.is_suspended() && !live.is_closed();
+    let Some(live) = app.sessions.find(&attestation).filter(may_serve) else {
         let served = !app.sessions.serving(&order.model, now).is_empty();
         return Err(if served { ApiError::AttestationNotLive } else { ApiError::ModelNotFound(order.model) });
     };

@@ -29,7 +29,7 @@ pub(crate) async fn settle(
     receipt: &[u8],
     usage: &UsageOpening,
 ) -> Result<Appended, ApiError> {
-    app.registry.refresh().await;
+    app.refresh().await;
     let (statement, receipt) = check(app, provider, receipt)?;
     let (index, appended) = app.receipts.append(&statement).await.map_err(|error| {
         tracing::error!(%error, "a receipt was not logged");

@@ -3,17 +3,20 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use glassbloom_spec::{
+    api::ReleaseRecord,
     cbor::Value,
     checkpoint::{Checkpoint, Logged},
     curve::PublicKey,
     hash::Hash,
-    id::{KeyId, LeafIndex, TreeSize},
+    id::{KeyId, LeafIndex, TreeSize, UnixSeconds},
     judge::{RegistryView, Released},
-    leaf::{Attestation, Model, Payload, PolicyLeaf, PriceTable, Release, Revocation, Verdict},
+    leaf::{
+        Attestation, ChallengeBatch, Model, Payload, PolicyLeaf, PriceTable, Release, Revocation, Verdict,
+    },
     merkle::{Frontier, NodeId, ProofError, prove_inclusion},
     policy::Policy,
     record::{LeafProof, ProviderRecord},
-    statement::{Kind, Statement},
+    statement::{Kind, Statement, key_id},
 };
 
 /// A leaf that counts, with what it says.
@@ -50,9 +53,19 @@ pub(crate) struct View {
     model_digests: HashSet<Hash>,
     releases: HashMap<Hash, Leaf<Release>>,
     revoked: HashMap<KeyId, Revocation>,
+    last_batch: Option<LastBatch>,
     in_force: InForce,
     /// The newest of each, which auditors take to be in force.
     latest: InForce,
+}
+
+/// What matters of the newest `challenge-batch` by this coordinator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct LastBatch {
+    /// When its epoch ends.
+    pub(crate) ends: UnixSeconds,
+    /// Whether anybody was expected.
+    pub(crate) expected_somebody: bool,
 }
 
 /// Which of its own leaves the coordinator goes by, as leaf hashes.
@@ -82,6 +95,7 @@ impl View {
             model_digests: HashSet::new(),
             releases: HashMap::new(),
             revoked: HashMap::new(),
+            last_batch: None,
             in_force: InForce::default(),
             latest: InForce::default(),
         }
@@ -175,6 +189,15 @@ impl View {
                     self.verdicts.insert((says.attestation, says.policy), leaf!(says));
                 }
             }
+            Kind::ChallengeBatch if own => {
+                if let Ok(says) = ChallengeBatch::of(&statement) {
+                    let ends = UnixSeconds::new(says.epoch.get().saturating_add(says.seconds));
+                    let expected_somebody = !says.expected.is_empty();
+                    if self.last_batch.is_none_or(|last| last.ends <= ends) {
+                        self.last_batch = Some(LastBatch { ends, expected_somebody });
+                    }
+                }
+            }
             Kind::ChallengeBatch
             | Kind::Coordinator
             | Kind::Endorsement
@@ -255,6 +278,37 @@ impl View {
         self.revoked.get(&key)
     }
 
+    /// The newest batch of challenges by this coordinator.
+    pub(crate) const fn last_batch(&self) -> Option<LastBatch> {
+        self.last_batch
+    }
+
+    /// The checkpoint that was read up to, to the byte.
+    pub(crate) fn checkpoint_bytes(&self) -> Option<&[u8]> {
+        self.checkpoint.as_ref().map(Checkpoint::note_bytes)
+    }
+
+    /// Why an attestation must not serve any more.
+    pub(crate) fn is_over(&self, attestation: &Hash, now: UnixSeconds) -> Option<&'static str> {
+        let says = &self.attestations.get(attestation)?.says;
+        if self.revoked.contains_key(&key_id(&says.signing_key)) {
+            return Some("revoked");
+        }
+        (says.not_after <= now).then_some("expired")
+    }
+
+    /// The release of a build, with its leaf hash and its proof under the checkpoint held.
+    pub(crate) fn release_record(&self, build: &Hash) -> Option<(Hash, ReleaseRecord)> {
+        let leaf = self.releases.get(build)?;
+        let checkpoint = self.checkpoint_bytes()?.to_vec();
+        Some((leaf.hash, ReleaseRecord { checkpoint, release: self.proof(leaf)? }))
+    }
+
+    /// Every build that was released.
+    pub(crate) fn released(&self) -> Vec<Hash> {
+        self.releases.keys().copied().collect()
+    }
+
     /// Everything that a client needs to verify an attestation for a model, under the one checkpoint held. `None`
     /// when a leaf is missing.
     pub(crate) fn record(&self, attestation: &Hash, alias: &str) -> Option<ProviderRecord> {
@@ -299,7 +353,6 @@ impl RegistryView for View {
 mod tests {
     use glassbloom_spec::{
         curve::{Signer, SigningKey},
-        id::UnixSeconds,
         leaf::Price,
         merkle::root_of,
         note::NoteSigner,

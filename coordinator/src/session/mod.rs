@@ -8,8 +8,11 @@ pub(crate) mod admit;
 pub(crate) mod socket;
 
 use std::{
-    collections::{BTreeSet, HashMap},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    collections::{BTreeSet, HashMap, VecDeque},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU32, Ordering},
+    },
 };
 
 use bytes::Bytes;
@@ -22,7 +25,7 @@ use glassbloom_spec::{
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::{error::ApiError, logs::Appended};
+use crate::{error::ApiError, liveness::is_suspended, logs::Appended};
 
 /// Whose request it is, for the books.
 #[derive(Clone, Debug)]
@@ -47,7 +50,17 @@ pub(crate) enum Event {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Outgoing {
     Cancel(u64),
+    /// Epoch and beacon.
+    Challenge(UnixSeconds, Vec<u8>),
+    Notice(Notice),
     Request(u64, Bytes),
+}
+
+/// Words for a provider's operator.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Notice {
+    pub(crate) code: &'static str,
+    pub(crate) message: String,
 }
 
 /// What admission found out about a provider.
@@ -67,11 +80,13 @@ pub(crate) struct Admitted {
 #[derive(Debug)]
 pub(crate) struct Live {
     pub(crate) admitted: Admitted,
-    /// Unbounded, and yet bounded: by the capacity, and two messages per request.
+    /// Unbounded, and yet bounded: by the capacity, two messages per request, and two per epoch.
     outbox: mpsc::UnboundedSender<Outgoing>,
     exchanges: Mutex<Exchanges>,
     /// How many requests are waited for.
     active: watch::Sender<usize>,
+    /// Challenges missed in a row.
+    missed: AtomicU32,
     close: CancellationToken,
     why: Mutex<&'static str>,
 }
@@ -104,6 +119,7 @@ impl Live {
             outbox,
             exchanges: Mutex::default(),
             active: watch::Sender::new(0),
+            missed: AtomicU32::new(0),
             close: CancellationToken::new(),
             why: Mutex::new(""),
         };
@@ -113,7 +129,8 @@ impl Live {
     /// Sends a sealed request to the provider.
     pub(crate) fn start(self: &Arc<Self>, order: Order, sealed: Bytes) -> Result<Exchange, ApiError> {
         let mut exchanges = self.exchanges();
-        if exchanges.ended {
+        // A session that is about to end takes nothing more: its key may be revoked.
+        if exchanges.ended || self.is_closed() {
             return Err(ApiError::ProviderGone);
         }
         if exchanges.active() >= self.admitted.capacity as usize {
@@ -155,6 +172,37 @@ impl Live {
     pub(crate) fn close(&self, why: &'static str) {
         *self.why.lock().unwrap_or_else(PoisonError::into_inner) = why;
         self.close.cancel();
+    }
+
+    /// Whether the session is to end.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.close.is_cancelled()
+    }
+
+    /// Asks the provider for a sign of life.
+    pub(crate) fn challenge(&self, epoch: UnixSeconds, beacon: Vec<u8>) {
+        // Fails only when the session is over, and then there is nobody to ask.
+        let _ = self.outbox.send(Outgoing::Challenge(epoch, beacon));
+    }
+
+    /// Tells the provider's operator something.
+    pub(crate) fn notice(&self, notice: Notice) {
+        let _ = self.outbox.send(Outgoing::Notice(notice));
+    }
+
+    /// Notes a challenge that was missed; returns how many were in a row.
+    pub(crate) fn missed(&self) -> u32 {
+        self.missed.fetch_add(1, Ordering::SeqCst) + 1
+    }
+
+    /// Notes a challenge that was answered; returns how many were missed before.
+    pub(crate) fn answered(&self) -> u32 {
+        self.missed.swap(0, Ordering::SeqCst)
+    }
+
+    /// Whether it gets requests: not when it missed too many challenges.
+    pub(crate) fn is_suspended(&self) -> bool {
+        is_suspended(self.missed.load(Ordering::SeqCst))
     }
 
     /// Waits until the session is to end; says why.
@@ -255,7 +303,11 @@ impl Drop for Exchange {
 
 /// The providers that are connected, by the leaf hash of their attestations.
 #[derive(Debug, Default)]
-pub(crate) struct Sessions(Mutex<HashMap<Hash, Arc<Live>>>);
+pub(crate) struct Sessions {
+    live: Mutex<HashMap<Hash, Arc<Live>>>,
+    /// When each provider last had new attestations logged, by the name of its token.
+    attested: Mutex<HashMap<String, VecDeque<UnixSeconds>>>,
+}
 
 impl Sessions {
     /// Adds a provider; an older session with the same signing key ends.
@@ -292,20 +344,49 @@ impl Sessions {
     /// Who serves a model, least loaded first; equals in an order that depends on nothing a provider chose lately.
     pub(crate) fn serving(&self, model: &str, now: UnixSeconds) -> Vec<Arc<Live>> {
         let mut serving = self.all();
-        serving.retain(|live| live.admitted.models.contains(model) && live.admitted.not_after > now);
+        serving.retain(|live| {
+            live.admitted.models.contains(model)
+                && live.admitted.not_after > now
+                && !live.is_suspended()
+                && !live.is_closed()
+        });
         serving.sort_by_key(|live| (live.load(), live.admitted.attestation));
         serving
     }
 
     /// The models that can be asked for.
     pub(crate) fn models(&self) -> BTreeSet<String> {
-        self.all().iter().flat_map(|live| live.admitted.models.iter().cloned()).collect()
+        self.all()
+            .iter()
+            .filter(|live| !live.is_suspended())
+            .flat_map(|live| live.admitted.models.iter().cloned())
+            .collect()
     }
 
     fn table(&self) -> MutexGuard<'_, HashMap<Hash, Arc<Live>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether another attestation of this provider goes into the registry, which keeps it for ever.
+    pub(crate) fn may_attest(&self, name: &str, now: UnixSeconds) -> Result<(), String> {
+        let mut attested = self.attested.lock().unwrap_or_else(PoisonError::into_inner);
+        let times = attested.entry(name.to_owned()).or_default();
+        times.retain(|time| time.get().saturating_add(ATTESTED_WITHIN) > now.get());
+        if times.len() >= MAX_ATTESTED {
+            return Err(format!(
+                "this provider had {MAX_ATTESTED} attestations logged within an hour, and no more are until they are older; \
+                 mend what the earlier refusals named"
+            ));
+        }
+        times.push_back(now);
+        Ok(())
     }
 }
+
+/// New attestations of one provider within [`ATTESTED_WITHIN`]: one a minute, as its longest wait between attempts is.
+const MAX_ATTESTED: usize = 60;
+/// In seconds.
+const ATTESTED_WITHIN: u64 = 3_600;
 
 /// Pieces of an answer that may wait for a slow reader.
 const BUFFERED_EVENTS: usize = 1024;
@@ -435,5 +516,20 @@ mod tests {
         assert!(!Arc::ptr_eq(&busy, &first));
         assert!(sessions.serving("other", UnixSeconds::new(1)).is_empty());
         assert!(sessions.serving("m", UnixSeconds::new(100)).is_empty());
+        for _ in 0..3 {
+            assert_eq!(sessions.serving("m", UnixSeconds::new(1)).len(), 2);
+            one.missed();
+        }
+        assert_eq!(sessions.serving("m", UnixSeconds::new(1)).len(), 1, "suspended");
+        assert_eq!(one.answered(), 3);
+        assert_eq!(sessions.serving("m", UnixSeconds::new(1)).len(), 2);
+    }
+
+    #[test]
+    fn nobody_fills_the_registry_with_attestations() {
+        let sessions = Sessions::default();
+        let may = |name: &str, now: u64| sessions.may_attest(name, now.into()).is_ok();
+        assert!((0..60).all(|_| may("a", 1_000)));
+        assert!(!may("a", 4_599) && may("b", 4_599) && may("a", 4_600));
     }
 }

@@ -15,10 +15,10 @@ use tokio::{
 };
 
 use super::{
-    Event, Live, Outgoing,
+    Admitted, Event, Live, Notice, Outgoing,
     admit::{Hello, Refusal, admit},
 };
-use crate::{app::App, settle};
+use crate::{app::App, liveness, settle};
 
 /// Largest message of a session: an identifier and as much as a frame of a relayed answer carries.
 pub(crate) const MAX_MESSAGE: usize = MAX_PAYLOAD + 8;
@@ -26,10 +26,13 @@ pub(crate) const MAX_MESSAGE: usize = MAX_PAYLOAD + 8;
 /// Serves one provider until either side ends the session.
 pub(crate) async fn run(app: Arc<App>, socket: WebSocket, name: String) {
     let (mut sink, mut stream) = socket.split();
-    let admitted = match first_message(&mut stream).await {
-        Ok(hello) => admit(&app, &hello, &name).await,
-        Err(refusal) => Err(refusal),
+    let admitted = async {
+        let hello = first_message(&mut stream).await?;
+        let (admitted, records) = admit(&app, &hello, &name).await?;
+        challenge(&app, &admitted, &mut sink, &mut stream).await?;
+        Ok((admitted, records))
     };
+    let admitted = admitted.await;
     let (admitted, records) = match admitted {
         Ok(admitted) => admitted,
         Err(Refusal { code, message }) => {
@@ -43,6 +46,8 @@ pub(crate) async fn run(app: Arc<App>, socket: WebSocket, name: String) {
     let (live, outbox) = Live::new(admitted);
     // Clients may seal to the provider from here on; what they send waits in the outbox behind the welcome.
     app.sessions.add(&live);
+    // Revoked between the judgement and here: nobody else would look before the next refresh.
+    app.end_dead_sessions();
     tracing::info!(provider = name, attestation = %live.admitted.attestation, models = ?live.admitted.models, "a provider serves");
     let mut why = "the connection is broken";
     if sink.send(text(&ToProvider::Welcome { records })).await.is_ok() {
@@ -73,6 +78,51 @@ async fn first_message(stream: &mut SplitStream<WebSocket>) -> Result<Hello, Ref
     }
 }
 
+/// Asks for a sign of life and waits for it: nobody counts as live that has not shown it.
+async fn challenge(
+    app: &App,
+    admitted: &Admitted,
+    sink: &mut SplitSink<WebSocket, Message>,
+    stream: &mut SplitStream<WebSocket>,
+) -> Result<(), Refusal> {
+    let refuse = |why: &str| {
+        Refusal::new(
+            "challenge_failed",
+            format!(
+                "{why}: look for challenges in the provider's log, at its clock, and that its program is up to date"
+            ),
+        )
+    };
+    let question = liveness::question(app, admitted).ok_or_else(|| {
+        Refusal::new("log_unavailable", "the registry is not read yet; the provider tries again by itself")
+    })?;
+    let asked = ToProvider::Challenge { epoch: question.epoch, beacon: question.beacon.checkpoint.clone() };
+    sink.send(text(&asked))
+        .await
+        .map_err(|_| refuse("the connection broke before the challenge was answered"))?;
+    let answer = async {
+        loop {
+            match stream.next().await {
+                Some(Ok(Message::Text(message))) => match serde_json::from_str(&message) {
+                    Ok(FromProvider::ChallengeAnswer { epoch, signature }) if epoch == question.epoch => {
+                        return Some(signature);
+                    }
+                    Ok(FromProvider::Heartbeat { .. }) => {}
+                    _ => return None,
+                },
+                Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
+                _ => return None,
+            }
+        }
+    };
+    match timeout(ANSWER_WITHIN, answer).await {
+        Err(_) => Err(refuse("no answer came to the challenge")),
+        Ok(None) => Err(refuse("the provider did something else than answer the challenge")),
+        Ok(Some(signature)) if liveness::joins(app, admitted, &question, &signature).await => Ok(()),
+        Ok(Some(_)) => Err(refuse("the answer to the challenge has a signature that does not verify")),
+    }
+}
+
 /// Takes what the provider sends, until it is silent for too long.
 async fn read(app: &Arc<App>, live: &Arc<Live>, stream: &mut SplitStream<WebSocket>) -> &'static str {
     loop {
@@ -94,7 +144,10 @@ async fn read(app: &Arc<App>, live: &Arc<Live>, stream: &mut SplitStream<WebSock
                     tracing::warn!(provider = live.admitted.name, code, message, "a provider failed");
                     live.fail(id, code, message);
                 }
-                Ok(FromProvider::ChallengeAnswer { .. } | FromProvider::Heartbeat { .. }) => {}
+                Ok(FromProvider::ChallengeAnswer { epoch, signature }) => {
+                    liveness::answered(app, live, epoch, &signature).await
+                }
+                Ok(FromProvider::Heartbeat { .. }) => {}
                 Ok(FromProvider::Hello { .. }) => return "a second hello",
                 Err(_) => return "a message could not be read",
             },
@@ -132,6 +185,10 @@ async fn write(
             message = outbox.recv() => match message {
                 None => return "the session was dropped",
                 Some(Outgoing::Cancel(id)) => text(&ToProvider::Cancel { id }),
+                Some(Outgoing::Challenge(epoch, beacon)) => text(&ToProvider::Challenge { epoch, beacon }),
+                Some(Outgoing::Notice(Notice { code, message })) => {
+                    text(&ToProvider::Notice { code: code.to_owned(), message })
+                }
                 Some(Outgoing::Request(id, sealed)) => Message::Binary(data::encode(id, &sealed).into()),
             },
             _ = ping.tick() => Message::Ping(Bytes::new()),
@@ -157,6 +214,8 @@ fn close(why: &'static str) -> Message {
     Message::Close(Some(CloseFrame { code: close_code::NORMAL, reason: Utf8Bytes::from_static(why) }))
 }
 
+/// As long as a provider waits for the log when it checks that the beacon continues what it has seen.
+const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 const CLOSE_WITHIN: Duration = Duration::from_secs(2);
 const DRAIN_WITHIN: Duration = Duration::from_secs(8);
 const HELLO_WITHIN: Duration = Duration::from_secs(10);

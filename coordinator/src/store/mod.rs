@@ -1,4 +1,9 @@
-//! Accounts, keys and books, in SQLite. Nothing here is evidence: what the network claims stands in the logs.
+//! Accounts, keys and books, and what is behind digests in the registry, in SQLite. Nothing here is evidence: what the
+//! network claims stands in the logs.
+
+mod actions;
+mod epochs;
+mod releases;
 
 use std::path::Path;
 
@@ -7,6 +12,8 @@ use sqlx::{
     Row, SqlitePool,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
+
+pub(crate) use self::{actions::ByHand, epochs::OpenEpoch};
 
 /// Who asks, found by an API key.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,7 +78,12 @@ impl Store {
     }
 
     /// Makes an API key for the account, which is created where needed; returns the key, which is stored nowhere.
-    pub(crate) async fn create_api_key(&self, name: &str, now: UnixMillis) -> Result<String, sqlx::Error> {
+    pub(crate) async fn create_api_key(
+        &self,
+        name: &str,
+        by: ByHand<'_>,
+        now: UnixMillis,
+    ) -> Result<String, sqlx::Error> {
         let key = new_secret("gb-");
         let now = now.get() as i64;
         let mut tx = self.0.begin().await?;
@@ -88,6 +100,8 @@ impl Store {
         .bind(name)
         .execute(&mut *tx)
         .await?;
+        let change = format!("api-key create\naccount {name}\nkey {}\n", Hash::of(key.as_bytes()));
+        by.note(&mut tx, "api-key create", "one account", &change).await?;
         tx.commit().await?;
         Ok(key)
     }
@@ -116,29 +130,46 @@ impl Store {
     }
 
     /// Revokes the keys whose hash begins so, or all keys of the account with this name; returns how many.
-    pub(crate) async fn revoke_api_keys(&self, key: &str, now: UnixMillis) -> Result<u64, sqlx::Error> {
-        let done = sqlx::query(
+    pub(crate) async fn revoke_api_keys(
+        &self,
+        key: &str,
+        by: ByHand<'_>,
+        now: UnixMillis,
+    ) -> Result<u64, sqlx::Error> {
+        let mut tx = self.0.begin().await?;
+        let revoked: Vec<Vec<u8>> = sqlx::query_scalar(
             "UPDATE api_keys SET revoked = ? WHERE revoked IS NULL AND \
              ((length(?) >= 8 AND substr(lower(hex(hash)), 1, length(?)) = lower(?)) \
-              OR account IN (SELECT id FROM accounts WHERE name = ?))",
+              OR account IN (SELECT id FROM accounts WHERE name = ?)) RETURNING hash",
         )
         .bind(now.get() as i64)
         .bind(key)
         .bind(key)
         .bind(key)
         .bind(key)
-        .execute(&self.0)
+        .fetch_all(&mut *tx)
         .await?;
-        Ok(done.rows_affected())
+        if !revoked.is_empty() {
+            let mut keys: Vec<Hash> =
+                revoked.iter().filter_map(|hash| Hash::try_from(hash.as_slice()).ok()).collect();
+            keys.sort_unstable();
+            let keys: String = keys.iter().map(|key| format!("key {key}\n")).collect();
+            let scope = format!("{} keys", revoked.len());
+            by.note(&mut tx, "api-key revoke", &scope, &format!("api-key revoke\n{keys}")).await?;
+        }
+        tx.commit().await?;
+        Ok(revoked.len() as u64)
     }
 
     /// Makes a token for a provider; an older one of the same name stops working. Returns the token.
     pub(crate) async fn create_provider_token(
         &self,
         name: &str,
+        by: ByHand<'_>,
         now: UnixMillis,
     ) -> Result<String, sqlx::Error> {
         let token = new_secret("gbp-");
+        let mut tx = self.0.begin().await?;
         sqlx::query(
             "INSERT INTO provider_tokens (hash, name, created) VALUES (?, ?, ?) \
              ON CONFLICT (name) DO UPDATE SET hash = excluded.hash, created = excluded.created, revoked = NULL",
@@ -146,8 +177,12 @@ impl Store {
         .bind(secret_hash(&token))
         .bind(name)
         .bind(now.get() as i64)
-        .execute(&self.0)
+        .execute(&mut *tx)
         .await?;
+        let change =
+            format!("provider-token create\nprovider {name}\ntoken {}\n", Hash::of(token.as_bytes()));
+        by.note(&mut tx, "provider-token create", "one provider", &change).await?;
+        tx.commit().await?;
         Ok(token)
     }
 
@@ -208,7 +243,21 @@ fn secret_hash(secret: &str) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::LazyLock;
+
+    use glassbloom_spec::{
+        curve::SigningKey,
+        leaf::{OperatorAction, Payload},
+        statement::Statement,
+    };
+
     use super::*;
+
+    static KEY: LazyLock<SigningKey> = LazyLock::new(|| SigningKey::from_seed(&[1; 32]));
+
+    fn by() -> ByHand<'static> {
+        ByHand { signer: &KEY, reason: "asked" }
+    }
 
     async fn store(folder: &Path) -> Store {
         Store::open(&folder.join("coordinator.db")).await.unwrap()
@@ -219,8 +268,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let store = store(folder.path()).await;
         let now = UnixMillis::new(5);
-        let (one, two) =
-            (store.create_api_key("a", now).await.unwrap(), store.create_api_key("a", now).await.unwrap());
+        let (one, two) = (
+            store.create_api_key("a", by(), now).await.unwrap(),
+            store.create_api_key("a", by(), now).await.unwrap(),
+        );
         assert!(one.starts_with("gb-") && one != two);
         let account = store.account(&one).await.unwrap().unwrap();
         assert_eq!(account.name, "a");
@@ -239,15 +290,15 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let store = store(folder.path()).await;
         let now = UnixMillis::new(5);
-        let one = store.create_api_key("a", now).await.unwrap();
-        let two = store.create_api_key("b", now).await.unwrap();
+        let one = store.create_api_key("a", by(), now).await.unwrap();
+        let two = store.create_api_key("b", by(), now).await.unwrap();
         let listed = store.api_keys().await.unwrap();
         let hash = &listed.iter().find(|row| row.account == "a").unwrap().hash;
-        assert_eq!(store.revoke_api_keys(&hash[..4], now).await.unwrap(), 0, "too short to name a key");
-        assert_eq!(store.revoke_api_keys(&hash[..12], now).await.unwrap(), 1);
+        assert_eq!(store.revoke_api_keys(&hash[..4], by(), now).await.unwrap(), 0, "too short to name a key");
+        assert_eq!(store.revoke_api_keys(&hash[..12], by(), now).await.unwrap(), 1);
         assert_eq!(store.account(&one).await.unwrap(), None);
         assert!(store.account(&two).await.unwrap().is_some());
-        assert_eq!(store.revoke_api_keys("b", now).await.unwrap(), 1);
+        assert_eq!(store.revoke_api_keys("b", by(), now).await.unwrap(), 1);
         assert_eq!(store.account(&two).await.unwrap(), None);
     }
 
@@ -255,8 +306,8 @@ mod tests {
     async fn a_new_provider_token_replaces_the_old_one() {
         let folder = tempfile::tempdir().unwrap();
         let store = store(folder.path()).await;
-        let old = store.create_provider_token("p", UnixMillis::new(1)).await.unwrap();
-        let new = store.create_provider_token("p", UnixMillis::new(2)).await.unwrap();
+        let old = store.create_provider_token("p", by(), UnixMillis::new(1)).await.unwrap();
+        let new = store.create_provider_token("p", by(), UnixMillis::new(2)).await.unwrap();
         assert_eq!(store.provider(&old).await.unwrap(), None);
         assert_eq!(store.provider(&new).await.unwrap(), Some(ProviderToken { name: "p".to_owned() }));
         assert_eq!(store.account(&new).await.unwrap(), None);
@@ -266,7 +317,7 @@ mod tests {
     async fn books_survive_a_restart_and_count_once() {
         let folder = tempfile::tempdir().unwrap();
         let first = store(folder.path()).await;
-        let key = first.create_api_key("a", UnixMillis::new(1)).await.unwrap();
+        let key = first.create_api_key("a", by(), UnixMillis::new(1)).await.unwrap();
         let account = first.account(&key).await.unwrap().unwrap().id;
         let usage = Usage {
             receipt_index: 7,
@@ -285,5 +336,32 @@ mod tests {
         let again = store(folder.path()).await;
         let rows = again.api_keys().await.unwrap();
         assert_eq!((rows[0].requests, rows[0].charge), (1, 30));
+    }
+
+    #[tokio::test]
+    async fn a_change_by_hand_is_written_down_with_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = store(folder.path()).await;
+        let now = UnixMillis::new(5);
+        store.create_api_key("alice", by(), now).await.unwrap();
+        store.create_provider_token("mac", by(), now).await.unwrap();
+        assert_eq!(store.revoke_api_keys("nobody", by(), now).await.unwrap(), 0);
+        store.revoke_api_keys("alice", by(), now).await.unwrap();
+        let actions = store.unlogged_actions().await.unwrap();
+        let said = |(_, statement): &(i64, Statement)| {
+            statement.verify(&KEY.public_key()).unwrap();
+            OperatorAction::of(statement).unwrap()
+        };
+        let whats: Vec<String> = actions.iter().map(|action| said(action).what).collect();
+        assert_eq!(whats, ["api-key create", "provider-token create", "api-key revoke"]);
+        for (_, statement) in &actions {
+            let text = String::from_utf8_lossy(statement.bytes()).into_owned();
+            assert!(!text.contains("alice") && !text.contains("mac"), "names are nobody's business");
+        }
+        store.action_logged(actions[0].0).await.unwrap();
+        assert_eq!(store.unlogged_actions().await.unwrap().len(), 2);
+        let control = ByHand { reason: "two\nlines", ..by() };
+        assert!(store.create_api_key("bob", control, now).await.is_err());
+        assert_eq!(store.api_keys().await.unwrap().len(), 1, "and nothing is changed that cannot be said");
     }
 }

@@ -23,7 +23,8 @@ use tokio::{net::TcpListener, task::JoinHandle};
 
 use crate::{
     app::App,
-    config::{Api, Config, LogConfig, ModelConfig, Rules},
+    config::{Api, Config, LivenessConfig, LogConfig, ModelConfig, Rules},
+    store::ByHand,
 };
 
 pub(super) const MODEL: &str = "bloom-test";
@@ -38,6 +39,7 @@ pub(super) struct Net {
     stop: Shutdown,
     task: Option<JoinHandle<anyhow::Result<()>>>,
     log_stop: Shutdown,
+    clock: Arc<dyn Clock>,
 }
 
 impl Net {
@@ -47,6 +49,11 @@ impl Net {
 
     /// Starts everything, with a configuration that the test may change.
     pub(super) async fn start_with(change: impl FnOnce(&mut Config)) -> Self {
+        Self::start_at(Arc::new(SystemClock), change).await
+    }
+
+    /// The same with a coordinator that goes by this clock. The log and its witness go by the system's.
+    pub(super) async fn start_at(clock: Arc<dyn Clock>, change: impl FnOnce(&mut Config)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let (log_url, log_stop) = start_log(folder.path().join("log")).await;
         let log = folder.path().join("log");
@@ -67,6 +74,7 @@ impl Net {
             log: LogConfig { url: log_url, token_file: log.join("token"), policy_file: policy },
             rules: Rules { tiers: vec!["self-signed".to_owned()], ..Rules::default() },
             api: Api { plaintext: true },
+            liveness: LivenessConfig::default(),
             models: vec![ModelConfig {
                 alias: MODEL.to_owned(),
                 folder: model,
@@ -80,17 +88,18 @@ impl Net {
         };
         change(&mut config);
         let stop = Shutdown::new();
-        let app = Arc::new(App::open(config, Arc::new(SystemClock), stop.clone()).await.unwrap());
+        let app = Arc::new(App::open(config, Arc::clone(&clock), stop.clone()).await.unwrap());
         let mut net = Self {
             _folder: folder,
-            key: app.store.create_api_key("user", SystemClock.now()).await.unwrap(),
-            token: app.store.create_provider_token("mac", SystemClock.now()).await.unwrap(),
+            key: app.store.create_api_key("user", by(&app), SystemClock.now()).await.unwrap(),
+            token: app.store.create_provider_token("mac", by(&app), SystemClock.now()).await.unwrap(),
             app,
             url: String::new(),
             http: http_client(),
             stop,
             task: None,
             log_stop,
+            clock,
         };
         net.run().await;
         net
@@ -115,10 +124,11 @@ impl Net {
         }
         self.stop = Shutdown::new();
         let config = self.app.config.clone();
-        self.app = Arc::new(App::open(config, Arc::new(SystemClock), self.stop.clone()).await.unwrap());
+        self.app = Arc::new(App::open(config, Arc::clone(&self.clock), self.stop.clone()).await.unwrap());
         if wipe {
-            self.key = self.app.store.create_api_key("user", SystemClock.now()).await.unwrap();
-            self.token = self.app.store.create_provider_token("mac", SystemClock.now()).await.unwrap();
+            let by = by(&self.app);
+            self.key = self.app.store.create_api_key("user", by, SystemClock.now()).await.unwrap();
+            self.token = self.app.store.create_provider_token("mac", by, SystemClock.now()).await.unwrap();
         }
         self.run().await;
     }
@@ -197,6 +207,10 @@ impl Drop for Net {
         self.stop.trigger();
         self.log_stop.trigger();
     }
+}
+
+fn by(app: &App) -> ByHand<'_> {
+    ByHand { signer: &app.signer, reason: "a test" }
 }
 
 pub(super) fn release_key() -> SigningKey {

@@ -11,7 +11,7 @@ use glassbloom_spec::{
     envelope::{OpenedRequest, ProviderAnswer, ProviderExchange, ReceiptFacts, open},
     hash::Hash,
     id::UnixSeconds,
-    leaf::{Attestation, Beacon, Evidence, Model, ModelFile, Payload, attestation_nonce},
+    leaf::{Attestation, Beacon, Evidence, Model, ModelFile, Payload, attestation_nonce, challenge_message},
     receipt::{Finish, Usage},
     record::ProviderRecord,
     seal::{
@@ -33,9 +33,22 @@ pub(super) struct Provider {
     pub(super) socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
     pub(super) attestation: Statement,
     pub(super) records: Vec<ProviderRecord>,
+    /// How it answers challenges once it is welcome.
+    pub(super) manner: Manner,
     signing: SigningKey,
     sealing: Arc<EcdhSecret>,
     config: KeyConfig,
+}
+
+/// How a provider answers challenges.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Manner {
+    /// As it should, without the test noticing.
+    Honest,
+    /// With somebody else's key.
+    Forging,
+    /// Not at all: the test hears them.
+    Silent,
 }
 
 /// What a test may say instead of the truth.
@@ -46,6 +59,8 @@ pub(super) struct Claims {
     pub(super) capacity: u32,
     pub(super) models: Vec<Hash>,
     pub(super) beacon: Option<Vec<u8>>,
+    /// How it answers the challenge before it is welcome.
+    pub(super) manner: Manner,
 }
 
 impl Default for Claims {
@@ -57,6 +72,7 @@ impl Default for Claims {
             capacity: 2,
             models: vec![Model::digest_of(&[file])],
             beacon: None,
+            manner: Manner::Honest,
         }
     }
 }
@@ -98,11 +114,13 @@ impl Provider {
             socket: dial(net, &net.token).await.unwrap(),
             attestation,
             records: Vec::new(),
+            manner: claims.manner,
             signing,
             sealing,
             config,
         };
         provider.hello(claims.capacity).await?;
+        provider.manner = Manner::Honest;
         Ok(provider)
     }
 
@@ -136,9 +154,25 @@ impl Provider {
             match timeout(Duration::from_secs(20), self.socket.next()).await.expect("a message in time") {
                 Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
                 Some(Ok(Message::Close(_)) | Err(_)) | None => return None,
+                Some(Ok(Message::Text(text))) if self.manner != Manner::Silent => {
+                    match serde_json::from_str(&text).unwrap() {
+                        ToProvider::Challenge { epoch, beacon } => self.answer(epoch, &beacon).await,
+                        _ => return Some(Message::Text(text)),
+                    }
+                }
                 Some(Ok(message)) => return Some(message),
             }
         }
+    }
+
+    /// Answers a challenge in its manner.
+    pub(super) async fn answer(&mut self, epoch: UnixSeconds, beacon: &[u8]) {
+        let message = challenge_message(Hash::of(beacon), self.attestation.leaf_hash(), epoch);
+        let signature = match self.manner {
+            Manner::Forging => SigningKey::from_seed(&[99; 32]).sign(&message),
+            _ => self.signing.sign(&message),
+        };
+        self.tell(&FromProvider::ChallengeAnswer { epoch, signature: signature.to_vec() }).await;
     }
 
     /// The next text message; `None` at the end of the session.

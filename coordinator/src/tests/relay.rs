@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use glassbloom_service::SystemClock;
+use glassbloom_service::{Clock, SystemClock};
 use glassbloom_spec::{
     api::{
         FromProvider, ToProvider,
@@ -11,15 +11,17 @@ use glassbloom_spec::{
     },
     envelope::{ClientExchange, ClientRequest, Ended, Opened, seal},
     hash::Hash,
+    leaf::{Payload, Revocation},
     receipt::SealedBy,
     verify::VerifiedProvider,
 };
 use tokio::time::timeout;
 
 use super::{
-    net::Net,
+    net::{MODEL, Net},
     provider::{Claims, Provider, bundle},
 };
+use crate::{session::Order, settle::settle};
 
 const BODY: &[u8] = br#"{"model":"bloom-test","messages":[{"role":"user","content":"hi"}]}"#;
 
@@ -220,4 +222,47 @@ async fn what_is_no_receipt_of_the_provider_does_not_enter_the_log() {
         assert_eq!(frames.error().await.code, "bad_receipt");
     }
     assert_eq!(net.checkpoint("receipts").await.size(), before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn b8_a_revoked_key_stays_dead() {
+    let net = Net::start().await;
+    let mut provider = Provider::connect(&net).await;
+    let verified = net.verified().await;
+    let (bytes, _) = sealed(&verified);
+    let posted = tokio::spawn(net.sealed_request(verified.attestation_hash(), bytes).send());
+    let (id, _, opened) = provider.request().await;
+    let mut answer = provider.begin(id, opened, "text/plain").await;
+    provider.chunk(id, &mut answer, "half an ").await;
+    let mut frames = Frames::new(posted.await.unwrap().unwrap());
+    assert!(matches!(frames.next().await, Some(Frame::Sealed(_))));
+
+    let live = net.app.sessions.all().pop().unwrap();
+    let size = net.app.receipts.size().await.unwrap();
+    let key = provider.attestation.key_id();
+    let revocation = Revocation { key, from: size, reason: "stolen".to_owned() };
+    net.app.registry.append(&revocation.sign(&net.app.signer).unwrap()).await.unwrap();
+    net.app.end_dead_sessions();
+    // The request under way ends, and so does the session; a new one is not even handed over.
+    assert_eq!(frames.error().await.code, "provider_gone");
+    let (bytes, _) = sealed(&verified);
+    let refused = net.post_sealed(verified.attestation_hash(), bytes).await;
+    assert_eq!(Net::code(refused, 404).await, "model_not_found");
+    // A receipt that was on its way does not enter the log.
+    let (receipt, opening) = provider.receipt(&answer, &verified, b"{}");
+    let order = Order {
+        account: 1,
+        model: MODEL.to_owned(),
+        request_id: "r".to_owned(),
+        sealed_by: SealedBy::User,
+        started: net.app.clock.now(),
+    };
+    let settled = settle(&net.app, &live.admitted, &order, receipt.bytes(), &opening).await;
+    let error = settled.unwrap_err();
+    assert!(error.code() == "bad_receipt" && error.to_string().contains("revoked"), "{error}");
+    assert_eq!(net.app.receipts.size().await.unwrap(), size);
+    assert_eq!(provider.hear().await, None);
+    // Neither a reconnect nor an idle heartbeat brings the key back, as it did elsewhere.
+    let (code, _) = Provider::connect_as(&net, &Claims::default()).await.map(|_| ()).unwrap_err();
+    assert_eq!(code, "key_revoked");
 }
