@@ -13,7 +13,7 @@ use glassbloom_spec::{
     cbor::Value,
     curve::{PublicKey, SigningKey},
     evidence::{
-        Bound, Code, Enrolled, Proven, Refused, Trust, Voucher, anchor,
+        self, Bound, Code, Enrolled, Proven, Refused, Trust, Voucher, anchor,
         app_attest::{self, Assertion, Environment, Object, Platform},
         x509::Root,
     },
@@ -202,6 +202,41 @@ fn no_flip_of_ios_14_2_is_accepted() {
 #[test]
 fn no_flip_of_ios_14_3_is_accepted() {
     no_flip_is_accepted(IOS[1]);
+}
+
+/// The published capture of a Mac is evidence as a log would hold it: through the front door, under Apple's own root.
+#[test]
+fn a_real_mac_is_a_provider() {
+    let Some(real) = real(MAC) else { return };
+    let bytes = app_attest::encode(&real.object, real.assertion.as_ref().unwrap()).unwrap();
+    let nonce = Hash::try_from(real.client_data_hash.as_slice()).unwrap();
+    let key = SigningKey::from_seed(&[1; 32]).public_key();
+    let bound = Bound { nonce, signing_key: &key, sealing_key: &key, at: real.at, enrolled: None };
+    let apps = [real.app.to_owned()];
+    let verify = |bytes: &[u8], bound: &Bound, apps: &[String]| {
+        let trust = Trust { apps, ..Trust::default() };
+        evidence::verify(app_attest::FORMAT, bytes, bound, &trust).map_err(|refused| refused.reason)
+    };
+    let proven = verify(&bytes, &bound, &apps).unwrap();
+    assert_eq!((proven.tier, proven.holds_sealing_key, proven.counter), (Tier::AppAttest, true, Some(1)));
+    let Some(Code::CodeDirectory(code)) = proven.code else { panic!("no code") };
+    assert_eq!(code.to_string(), "363140c091e0fa85feeeb4ce515eddcae8cf6db45b93b2ca722391a3a64c1006");
+    assert_eq!(evidence::lasting(app_attest::FORMAT, &bytes).unwrap(), {
+        Hash::of(&Object::parse(&real.object).unwrap().without_receipt())
+    });
+
+    assert_eq!(verify(&bytes, &bound, &[]), Err("app-attest-app"));
+    assert_eq!(verify(&bytes, &bound, &["2F53L9ZR3N.ai.hellas".to_owned()]), Err("app-attest-app"));
+    let later = Bound { at: UnixSeconds::new(real.at.get() + 3 * 86_400), ..bound };
+    assert_eq!(verify(&bytes, &later, &apps), Err("certificate-expired"));
+    let other = Bound { nonce: Hash::of(b"another"), ..bound };
+    assert_eq!(verify(&bytes, &other, &apps), Err("app-attest-nonce"));
+    let enrolled = Some(Enrolled { nonce, at: real.at, signing_key: key });
+    assert_eq!(verify(&bytes, &Bound { enrolled, ..other }, &apps), Err("app-attest-signature"));
+    // Every bit of the two parts is turned over below; here, some of the whole.
+    for (bit, flipped) in flips(&bytes).step_by(61) {
+        assert!(verify(&flipped, &bound, &apps).is_err(), "bit {bit}");
+    }
 }
 
 /// Evidence as a whole, for a nonce of ours.
@@ -485,4 +520,46 @@ fn a2_evidence_of_a_clean_mac_does_not_carry_another_ones_keys() {
     assert_eq!(borrowed.verify(&evidence).unwrap_err().reason, "app-attest-signature");
     borrowed.enrolled.nonce = borrowed.nonce;
     assert_eq!(borrowed.verify(&evidence).unwrap_err().reason, "app-attest-nonce");
+}
+
+/// facts/darkbloom B3: what was signed for one nonce is nothing for the next, however it is put together.
+#[test]
+fn b3_replayed_assertions_are_refused() {
+    let mut case = Case::new();
+    let object = case.device.object(&case.vendor, case.enrolled.nonce.as_ref());
+    let first = case.device.assertion(1, case.nonce.as_ref());
+    case.verify(&app_attest::encode(&object, &first).unwrap()).unwrap();
+    case.nonce = Hash::of(b"the next epoch");
+    assert_eq!(
+        case.verify(&app_attest::encode(&object, &first).unwrap()).unwrap_err().reason,
+        "app-attest-signature"
+    );
+    let second = case.device.assertion(2, case.nonce.as_ref());
+    let proven = case.verify(&app_attest::encode(&object, &second).unwrap()).unwrap();
+    assert_eq!(proven.counter, Some(2), "so that whoever keeps the last one sees a key that was copied");
+    // A fresh assertion does not make an old object new: that is judged at its own time, for its own nonce.
+    case.enrolled.at = UnixSeconds::new(AT + 30 * 86_400);
+    assert_eq!(
+        case.verify(&app_attest::encode(&object, &second).unwrap()).unwrap_err().reason,
+        "certificate-expired"
+    );
+}
+
+/// facts/darkbloom B5: what is left out never passes for what is there.
+#[test]
+fn b5_leaving_anything_out_is_refused() {
+    for (case, reason) in [
+        (changed(|device| device.code = None), "app-attest-code"),
+        (changed(|device| device.category = None), "app-attest-category"),
+        (changed(|device| (device.code, device.category) = (None, None)), "app-attest-code"),
+        (changed(|device| device.access_control = None), "app-attest-access-control"),
+        (changed(|device| device.platform = ""), "app-attest-platform"),
+        (changed(|device| device.app = String::new()), "app-attest-app"),
+    ] {
+        assert_eq!(case.reason(), reason);
+    }
+    // An app that the rules do not name is none, even where they name none at all.
+    let mut case = Case::new();
+    case.apps.clear();
+    assert_eq!(case.reason(), "app-attest-app");
 }
