@@ -3,6 +3,7 @@
 mod audit;
 mod endorser;
 mod mirror;
+mod watch;
 mod witness;
 
 use clap::{Parser, Subcommand};
@@ -33,6 +34,8 @@ enum Command {
     /// Keep a verified copy of whole logs and serve it, so that a log that vanished can still be audited
     #[command(subcommand)]
     Mirror(mirror::Command),
+    /// Follow the registry for one machine, provider or key: a JSON line for whatever is logged under it
+    Watch(watch::Args),
     /// Run a witness: cosign checkpoints that extend the last one cosigned
     #[command(subcommand)]
     Witness(witness::Command),
@@ -57,6 +60,7 @@ pub async fn run(cli: Cli) -> ExitCode {
             None => usage(&format!("no rule {id:?}: `glassbloom-auditor explain` lists them all")),
         },
         Command::Mirror(command) => mirror::run(command).await,
+        Command::Watch(args) => watch::run(args).await,
         Command::Witness(command) => witness::run(command).await,
     }
 }

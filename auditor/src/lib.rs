@@ -5,6 +5,7 @@
 //! * [`replay`]: a verified copy of the registry that other checkers (the user's proxy) keep as well.
 //! * [`mirror`]: a verified copy of whole logs, served, so that a log that vanished can still be audited.
 //! * [`endorser`]: vouches for evidence that the public does not see.
+//! * [`watch`]: follows the registry for the owner of a machine.
 //! * [`witness`]: a C2SP witness, which cosigns checkpoints that extend the last one it cosigned.
 //!
 //! # Out of scope
@@ -18,4 +19,5 @@ pub mod finding;
 pub mod mirror;
 pub mod replay;
 pub mod rules;
+pub mod watch;
 pub mod witness;

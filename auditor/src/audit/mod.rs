@@ -50,14 +50,10 @@ pub enum AuditError {
 /// # Errors
 /// Only for what is wrong on the auditor's side; whatever is wrong with the logs is in the report.
 pub async fn audit(config: &Config, clock: &dyn Clock) -> Result<Report, AuditError> {
-    let base = config.log.trim_end_matches('/');
-    let source = |origin: &str| {
-        let path = origin.split_once('/').map_or(origin, |(_, path)| path);
-        Source { client: LogClient::new(&format!("{base}/{path}")), origin: origin.to_owned() }
-    };
+    let source = |origin: &str| Source { client: below(&config.log, origin), origin: origin.to_owned() };
     let origins = || config.policy.logs().iter().map(|log| log.origin.as_str());
-    let registry = origins().find(|origin| origin.rsplit('/').next() == Some("registry"));
-    let registry = source(registry.ok_or(AuditError::NoSuchLog("registry"))?);
+    let registry = registry_origin(&config.policy).ok_or(AuditError::NoSuchLog("registry"))?;
+    let registry = source(registry);
     let receipts: Vec<Source> = origins().filter(|origin| is_receipts(origin)).map(source).collect();
     if receipts.is_empty() {
         return Err(AuditError::NoSuchLog("receipts"));
@@ -95,6 +91,26 @@ pub async fn audit(config: &Config, clock: &dyn Clock) -> Result<Report, AuditEr
     let report = audit.report;
     state.close().await;
     Ok(report)
+}
+
+/// The registry of a policy, and how to reach it: below this address, or where the policy says.
+pub(crate) fn registry_client(policy: &Policy, log: Option<&str>) -> Option<(String, LogClient)> {
+    let origin = registry_origin(policy)?;
+    let client = match log {
+        Some(base) => below(base, origin),
+        None => LogClient::new(policy.log_url(origin)?),
+    };
+    Some((origin.to_owned(), client))
+}
+
+fn registry_origin(policy: &Policy) -> Option<&str> {
+    let mut origins = policy.logs().iter().map(|log| log.origin.as_str());
+    origins.find(|origin| origin.rsplit('/').next() == Some("registry"))
+}
+
+fn below(base: &str, origin: &str) -> LogClient {
+    let path = origin.split_once('/').map_or(origin, |(_, path)| path);
+    LogClient::new(&format!("{}/{path}", base.trim_end_matches('/')))
 }
 
 /// A log and how to reach it.

@@ -52,6 +52,10 @@ CREATE TABLE IF NOT EXISTS finding (
     detail    TEXT NOT NULL,
     PRIMARY KEY (origin, idx, rule, detail)
 ) STRICT;
+CREATE TABLE IF NOT EXISTS told (
+    subject   TEXT    NOT NULL PRIMARY KEY, -- of a watch
+    next      INTEGER NOT NULL              -- first entry of the registry that its owner was not told of
+) STRICT;
 ";
 
 /// Earlier versions knew one receipts log. What they remembered of receipts is replayed; what they saw is kept.
@@ -162,6 +166,25 @@ impl State {
                 Ok(Finding::about_entry(rule, origin, from_integer(row.try_get(1)?)?, leaf, detail))
             })
             .collect()
+    }
+
+    /// The first entry of the registry that a watch has not told of.
+    pub async fn told(&self, subject: &str) -> Result<LeafIndex, StateError> {
+        let row = sqlx::query("SELECT next FROM told WHERE subject = ?")
+            .bind(subject)
+            .fetch_optional(&self.0)
+            .await?;
+        row.map_or(Ok(LeafIndex::new(0)), |row| from_integer(row.try_get(0)?))
+    }
+
+    /// Remembers up to where a watch has told.
+    pub async fn set_told(&self, subject: &str, next: LeafIndex) -> Result<(), StateError> {
+        sqlx::query("INSERT INTO told (subject, next) VALUES (?1, ?2) ON CONFLICT DO UPDATE SET next = ?2")
+            .bind(subject)
+            .bind(to_integer(next)?)
+            .execute(&self.0)
+            .await?;
+        Ok(())
     }
 
     /// Begins changes that are kept together or not at all.

@@ -48,7 +48,7 @@ impl Keys {
         attestation.possessed(&self.sealing)
     }
 
-    fn after(&self, world: &World, previous: Hash, by: Option<&SigningKey>) -> Attestation {
+    pub(crate) fn after(&self, world: &World, previous: Hash, by: Option<&SigningKey>) -> Attestation {
         let mut attestation = self.attest(world);
         attestation.previous = Some(previous);
         let message = attestation.rotation_message().unwrap();

@@ -11,3 +11,4 @@ mod rules;
 mod submissions;
 mod succession;
 mod support;
+mod watch;
