@@ -346,12 +346,13 @@ fn only_endorsers_of_the_rules_count() {
         "endorsement-malformed"
     );
     for says in [
-        Endorsement { format: "tpm".to_owned(), ..says.clone() },
         Endorsement { nonce: Hash::of(b"another"), ..says.clone() },
         Endorsement { subject: Hash::of(b"another"), ..says.clone() },
     ] {
         assert_eq!(case.reason(&with(vec![sign(&says, &case.endorser)])), "endorsement-mismatch");
     }
+    let other = Endorsement { format: "tpm".to_owned(), ..says.clone() };
+    assert_eq!(case.reason(&with(vec![sign(&other, &case.endorser)])), "endorsement-malformed");
     let unnamed = Endorsement { device: None, ..says.clone() };
     assert_eq!(case.reason(&with(vec![sign(&unnamed, &case.endorser)])), "mda-device-unnamed");
     let mut forged = sign(&says, &case.endorser);
@@ -362,8 +363,13 @@ fn only_endorsers_of_the_rules_count() {
     let glassbloom_spec::cbor::Value::Map(mut fields) = says.to_value() else { panic!("not a map") };
     fields.push((200.into(), "C02TESTTESTX".into()));
     let map = glassbloom_spec::cbor::Value::Map(fields);
-    let more = Statement::sign(Kind::Endorsement, &map, &case.endorser).unwrap();
-    assert_eq!(case.reason(&with(vec![more.bytes().to_vec()])), "endorsement-malformed");
+    for signer in [&case.endorser, &stranger] {
+        let more = Statement::sign(Kind::Endorsement, &map, signer).unwrap();
+        assert_eq!(
+            case.reason(&with(vec![sign(&says, &case.endorser), more.bytes().to_vec()])),
+            "endorsement-malformed"
+        );
+    }
 
     // The rules' order decides under which name a device is counted, not the evidence's.
     let first = SigningKey::from_seed(&[4; 32]);

@@ -90,18 +90,18 @@ fn endorsed(record: &Record, nonce: Hash, trust: &Trust) -> Result<(PublicKey, H
     let mut found: Vec<(PublicKey, Endorsement)> = Vec::new();
     let mut stranger = None;
     for bytes in &record.endorsements {
+        // Whoever signed it: nothing may stand in a log that no rule reads.
+        if !is_bare(bytes) {
+            return Err(Refused::new(
+                "endorsement-malformed",
+                "an endorsement says more than its four fields",
+            ));
+        }
         match Endorsement::open(bytes, trust.endorsers, FORMAT, subject, nonce) {
-            Ok((by, says)) => {
-                let exact = Statement::parse(bytes)
-                    .is_ok_and(|statement| statement.payload() == says.to_value().encode());
-                if !exact || found.iter().any(|(other, _)| *other == by) {
-                    return Err(Refused::new(
-                        "endorsement-malformed",
-                        "an endorsement says more than its four fields, or stands twice",
-                    ));
-                }
-                found.push((by, says));
+            Ok((by, _)) if found.iter().any(|(other, _)| *other == by) => {
+                return Err(Refused::new("endorsement-malformed", "an endorser's word stands twice"));
             }
+            Ok(word) => found.push(word),
             // Other rules may know that auditor.
             Err(refused) if refused.reason == "endorser-unknown" => stranger = Some(refused),
             Err(refused) => return Err(refused),
@@ -114,6 +114,14 @@ fn endorsed(record: &Record, nonce: Hash, trust: &Trust) -> Result<(PublicKey, H
         None => Err(stranger
             .unwrap_or_else(|| Refused::new("mda-not-endorsed", "no auditor says that it saw the chain"))),
     }
+}
+
+/// Whether a statement has the four fields of an endorsement and no other.
+fn is_bare(bytes: &[u8]) -> bool {
+    Statement::parse(bytes).is_ok_and(|statement| {
+        Endorsement::of(&statement)
+            .is_ok_and(|says| says.format == FORMAT && says.to_value().encode() == statement.payload())
+    })
 }
 
 /// Refuses settings that are not known to be safe: what is not opened is as bad as what is off.
