@@ -351,7 +351,8 @@ fn only_endorsers_of_the_rules_count() {
     ] {
         assert_eq!(case.reason(&with(vec![sign(&says, &case.endorser)])), "endorsement-mismatch");
     }
-    let other = Endorsement { format: "tpm".to_owned(), ..says.clone() };
+    let (subject, nonce, device) = (says.subject, says.nonce, says.device);
+    let other = Endorsement { format: "tpm".to_owned(), subject, nonce, device };
     assert_eq!(case.reason(&with(vec![sign(&other, &case.endorser)])), "endorsement-malformed");
     let unnamed = Endorsement { device: None, ..says.clone() };
     assert_eq!(case.reason(&with(vec![sign(&unnamed, &case.endorser)])), "mda-device-unnamed");
