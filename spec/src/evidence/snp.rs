@@ -82,6 +82,7 @@ pub fn verify(bytes: &[u8], bound: &Bound) -> Result<Proven, Refused> {
 /// As [`verify`].
 pub fn verify_report(bytes: &[u8], report_data: &[u8; 64], at: UnixSeconds) -> Result<Proven, Refused> {
     let evidence = Evidence::decode(bytes)?;
+    let report = Report::parse(&evidence.report)?;
     let chain = [
         Certificate::parse(&evidence.chain[0])?,
         Certificate::parse(&evidence.chain[1])?,
@@ -98,7 +99,6 @@ pub fn verify_report(bytes: &[u8], report_data: &[u8; 64], at: UnixSeconds) -> R
     };
     verify_chain(&chain, &product.root, at, &profile)?;
 
-    let report = Report::parse(&evidence.report)?;
     let digest = sha384(&evidence.report[..SIGNED]);
     vcek.key()
         .verify_ecdsa_raw(&digest, &report.signature)

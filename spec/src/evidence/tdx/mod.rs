@@ -121,6 +121,19 @@ pub fn verify(bytes: &[u8], bound: &Bound) -> Result<Proven, Refused> {
 /// # Errors
 /// As [`verify`].
 pub fn verify_quote(bytes: &[u8], report_data: &[u8; 64], at: UnixSeconds) -> Result<Proven, Refused> {
+    verify_under(&INTEL_SGX, bytes, report_data, at)
+}
+
+/// Verifies evidence under another root than Intel's, named by name and key: for tests of what Intel never signs.
+///
+/// # Errors
+/// As [`verify`].
+pub fn verify_under(
+    intel: &Root,
+    bytes: &[u8],
+    report_data: &[u8; 64],
+    at: UnixSeconds,
+) -> Result<Proven, Refused> {
     let evidence = Evidence::decode(bytes)?;
     let quote = Quote::parse(&evidence.quote)?;
     let chain = [
@@ -130,15 +143,15 @@ pub fn verify_quote(bytes: &[u8], report_data: &[u8; 64], at: UnixSeconds) -> Re
     ];
     let [pck, issuer, root] = &chain;
     // Intel's library has the root in the quote. It issued itself, so that it is one more link to what is pinned.
-    verify_chain(&chain, &INTEL_SGX, at, &PROFILE)?;
-    if !matches!(INTEL_SGX, Root::Named { spki, .. } if spki == root.spki()) {
+    verify_chain(&chain, intel, at, &PROFILE)?;
+    if !matches!(intel, Root::Named { spki, .. } if *spki == root.spki()) {
         return Err(Refused::new(
             "certificate-root",
             "the last certificate of the quote is not Intel's root",
         ));
     }
     let signer = Certificate::parse(&evidence.collateral.signer)?;
-    verify_chain(core::slice::from_ref(&signer), &INTEL_SGX, at, &PROFILE)?;
+    verify_chain(core::slice::from_ref(&signer), intel, at, &PROFILE)?;
     if common_name(signer.subject_name()).ok().flatten() != Some(SIGNER) {
         return Err(Refused::new(
             "certificate-purpose",
