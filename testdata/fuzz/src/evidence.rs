@@ -146,7 +146,7 @@ struct Vendor {
 static VENDOR: LazyLock<Vendor> = LazyLock::new(Vendor::new);
 
 /// 2026-10-02 12:00
-const AT: UnixSeconds = UnixSeconds::new(1_790_942_400);
+pub(crate) const AT: UnixSeconds = UnixSeconds::new(1_790_942_400);
 const PROFILE: Profile = Profile {
     algorithms: &[Algorithm::EcdsaSha256],
     critical: &[],
@@ -270,7 +270,13 @@ fn record(nonce: Hash, endorser: &SigningKey) -> Vec<u8> {
     record.encode()
 }
 
-fn certificate(subject: &str, issuer: &str, key: &SigningKey, by: &SigningKey, extensions: &[u8]) -> Vec<u8> {
+pub(crate) fn certificate(
+    subject: &str,
+    issuer: &str,
+    key: &SigningKey,
+    by: &SigningKey,
+    extensions: &[u8],
+) -> Vec<u8> {
     let name = |name: &str| {
         let pair = [&[6, 3, 0x55, 4, 3], tlv(12, name.as_bytes()).as_slice()].concat();
         tlv(0x30, &tlv(0x31, &tlv(0x30, &pair)))
@@ -298,13 +304,13 @@ fn certificate(subject: &str, issuer: &str, key: &SigningKey, by: &SigningKey, e
     tlv(0x30, &[tbs.as_slice(), algorithm, &tlv(3, &signature)].concat())
 }
 
-fn extension(oid: &[u8], critical: bool, value: &[u8]) -> Vec<u8> {
+pub(crate) fn extension(oid: &[u8], critical: bool, value: &[u8]) -> Vec<u8> {
     let flag: &[u8] = if critical { &[1, 1, 0xff] } else { &[] };
     tlv(0x30, &[&tlv(6, oid), flag, &tlv(4, value)].concat())
 }
 
 /// Key usage with these bits, none of which is the lowest two.
-fn usage(bits: u8) -> Vec<u8> {
+pub(crate) fn usage(bits: u8) -> Vec<u8> {
     extension(&[0x55, 0x1d, 0x0f], true, &[3, 2, bits.trailing_zeros() as u8, bits])
 }
 
@@ -314,7 +320,7 @@ fn text(tag: &[u8], text: &str) -> Vec<u8> {
     [tag, &[inside.len() as u8], &inside].concat()
 }
 
-fn signature(key: &SigningKey, message: &[u8]) -> Vec<u8> {
+pub(crate) fn signature(key: &SigningKey, message: &[u8]) -> Vec<u8> {
     let raw = key.sign(message);
     let number = |bytes: &[u8]| {
         let start = bytes.iter().position(|byte| *byte != 0).unwrap_or(0);
@@ -326,7 +332,7 @@ fn signature(key: &SigningKey, message: &[u8]) -> Vec<u8> {
     signature
 }
 
-fn tlv(tag: u8, contents: &[u8]) -> Vec<u8> {
+pub(crate) fn tlv(tag: u8, contents: &[u8]) -> Vec<u8> {
     let length = match contents.len() {
         n @ 0..=0x7f => vec![n as u8],
         n @ 0x80..=0xff => vec![0x81, n as u8],

@@ -15,6 +15,7 @@
 
 pub mod api;
 pub mod evidence;
+pub mod machines;
 pub mod openai;
 pub mod sealing;
 pub mod seeds;
@@ -55,6 +56,9 @@ targets! {
     evidence::evidence_app_attest [];
     evidence::evidence_mda [];
     evidence::evidence_x509 [];
+    machines::evidence_snp [];
+    machines::evidence_tdx [];
+    machines::evidence_tpm [];
     openai::chat_request [];
     openai::event_stream [];
     openai::reply [];

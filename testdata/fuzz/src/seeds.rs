@@ -69,7 +69,7 @@ pub fn all() -> Vec<Seed> {
     seeds.messages();
     seeds.inside_the_seal();
     seeds.chat();
-    for (target, name, bytes) in crate::evidence::seeds() {
+    for (target, name, bytes) in crate::evidence::seeds().into_iter().chain(crate::machines::seeds()) {
         seeds.add(target, name, bytes);
     }
     // Something for every target: a file of its own, so that its folder is kept.
