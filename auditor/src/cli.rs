@@ -2,6 +2,7 @@
 
 mod audit;
 mod endorser;
+mod evidence;
 mod mirror;
 mod watch;
 mod witness;
@@ -26,6 +27,8 @@ enum Command {
     /// Vouch for evidence that the public does not see: that a TPM holds a key, that a Mac's chain was seen whole
     #[command(subcommand)]
     Endorser(endorser::Command),
+    /// Verify a file of evidence by itself, and explain it field by field
+    Evidence(evidence::Args),
     /// Print what a rule asks for and what to do when it does not hold
     Explain {
         /// Such as GB-LOG-001; without it, every rule in one line each
@@ -46,6 +49,7 @@ pub async fn run(cli: Cli) -> ExitCode {
     match cli.command {
         Command::Audit(args) => audit::run(args).await,
         Command::Endorser(command) => endorser::run(command).await,
+        Command::Evidence(args) => evidence::run(args),
         Command::Explain { rule: None } => {
             for rule in rules::ALL {
                 print(&format!("{}  {}\n", rule.id, rule.title));

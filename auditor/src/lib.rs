@@ -6,6 +6,7 @@
 //! * [`mirror`]: a verified copy of whole logs, served, so that a log that vanished can still be audited.
 //! * [`endorser`]: vouches for evidence that the public does not see.
 //! * [`watch`]: follows the registry for the owner of a machine.
+//! * [`evidence`]: verifies a file of evidence by itself and explains it.
 //! * [`witness`]: a C2SP witness, which cosigns checkpoints that extend the last one it cosigned.
 //!
 //! # Out of scope
@@ -15,6 +16,7 @@
 pub mod audit;
 pub mod cli;
 pub mod endorser;
+pub mod evidence;
 pub mod finding;
 pub mod mirror;
 pub mod replay;

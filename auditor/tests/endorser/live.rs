@@ -7,6 +7,7 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
+use glassbloom_auditor::evidence::{Options, explain};
 use glassbloom_hardware::{Device, test_support::SoftTpm, tpm::TpmDevice};
 use glassbloom_spec::{
     curve::PublicKey,
@@ -69,6 +70,24 @@ async fn a_provider_with_a_tpm_is_vouched_for() {
     assert_eq!(verify(&[endorser.key], nonce).unwrap().tier, Tier::TpmSoft);
     assert_eq!(verify(&[], nonce).unwrap_err().reason, "endorser-unknown");
     assert_eq!(verify(&[endorser.key], Hash::of(b"other")).unwrap_err().reason, "endorsement-mismatch");
+    // The same, as `glassbloom-auditor evidence` tells it.
+    let policy = format!(
+        "quorum none\nanchor {} {} {}\nendorser {}\n",
+        anchor.tier, anchor.key, anchor.name, endorser.key
+    );
+    let time = UnixSeconds::new(now());
+    let options = Options {
+        policy: Some(policy.parse().unwrap()),
+        at: None,
+        now: time,
+        nonce: Some(nonce.as_bytes().to_vec()),
+        reveal: false,
+    };
+    let explanation = explain(&bytes, &[], &options).unwrap();
+    assert!(explanation.holds(), "{explanation}");
+    assert!(explanation.to_string().contains("endorser  activation"), "{explanation}");
+    let explanation = explain(&bytes, &[], &Options { policy: None, ..options }).unwrap();
+    assert!(!explanation.holds() && explanation.to_string().contains("--policy"), "{explanation}");
     endorser.stop().await;
 }
 
