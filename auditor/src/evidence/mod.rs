@@ -166,10 +166,10 @@ impl Explanation {
         for Claim { name, value, by } in &proven.claims {
             self.field(*name, Some(*by), value.to_string());
         }
-        if let Some(device) = proven.device {
-            if !proven.claims.iter().any(|claim| claim.name == "device") {
-                self.field("device", None, device.to_string());
-            }
+        if let Some(device) = proven.device
+            && !proven.claims.iter().any(|claim| claim.name == "device")
+        {
+            self.field("device", None, device.to_string());
         }
         if let Some(code) = &proven.code {
             self.field("code that a release must name", None, code.digest().to_string());

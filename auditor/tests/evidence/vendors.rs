@@ -1,5 +1,7 @@
 //! Files that vendors' hardware wrote and others published.
 
+use std::slice::from_ref;
+
 use glassbloom_auditor::evidence::parse_time;
 use glassbloom_spec::verify::State;
 
@@ -13,7 +15,7 @@ fn a_macs_chain_and_no_serial_number() {
     let (Some(leaf), Some(issuer)) = (read(MAC), read(MAC_ISSUER)) else { return };
     let mut options = options(0);
     options.at = parse_time("2025-08-12");
-    let explanation = look(&leaf, &[issuer.clone()], &options);
+    let explanation = look(&leaf, from_ref(&issuer), &options);
     assert!(explanation.holds());
     assert_eq!(field(&explanation, "secure-boot"), "Full Security");
     assert!(explanation.to_string().contains("valid at that time; expired since 2025-10-12"));
@@ -24,11 +26,11 @@ fn a_macs_chain_and_no_serial_number() {
     let masked = [
         explanation.to_string(),
         explanation.to_json().to_string(),
-        look(&issuer, &[leaf.clone()], &options).to_string(),
+        look(&issuer, from_ref(&leaf), &options).to_string(),
     ];
     let freshness = hex::decode(field(&explanation, "freshness")).unwrap();
     options.reveal = true;
-    let revealed = look(&leaf, &[issuer.clone()], &options);
+    let revealed = look(&leaf, from_ref(&issuer), &options);
     for name in ["serial", "udid"] {
         let secret = field(&revealed, name);
         assert!(secret.len() > 8 && !secret.contains("masked"));
@@ -37,9 +39,9 @@ fn a_macs_chain_and_no_serial_number() {
     }
     // Its nonce, in the one form and not in the other.
     options.nonce = Some(freshness);
-    assert_eq!(step(&look(&leaf, &[issuer.clone()], &options), "nonce"), State::Verified);
+    assert_eq!(step(&look(&leaf, from_ref(&issuer), &options), "nonce"), State::Verified);
     options.nonce = Some(vec![0; 32]);
-    assert!(!look(&leaf, &[issuer.clone()], &options).holds());
+    assert!(!look(&leaf, from_ref(&issuer), &options).holds());
     // Now it has expired, and the leaf alone leads nowhere.
     let explanation = look(&leaf, &[issuer], &crate::support::options(0));
     assert!(failure(&explanation).contains("certificate-expired"));
@@ -101,12 +103,12 @@ fn structures_of_a_tpm() {
     assert_eq!(field(&explanation, "registers (SHA-256 bank)"), "0, 1, 2, 3, 4, 5, 6, 7, 16");
     // The nonce alone is not enough.
     assert!(!look(&quote, &[], &options).holds());
-    assert!(!look(&quote, &[signature.clone()], &options).holds());
+    assert!(!look(&quote, from_ref(&signature), &options).holds());
     assert!(failure(&look(&quote, &[signature.clone(), sk.clone()], &options)).contains("tpm-signature"));
     options.nonce = Some(vec![1, 2, 3]);
     assert!(failure(&look(&quote, &[signature, ak.clone()], &options)).contains("tpm-nonce"));
     options.nonce = None;
-    let explanation = look(&certify, &[certify_signature.clone(), ak.clone(), sk.clone()], &options);
+    let explanation = look(&certify, &[certify_signature.clone(), ak.clone(), sk], &options);
     assert!(explanation.holds(), "{explanation}");
     assert_eq!(step(&explanation, "certified object"), State::Verified);
     assert!(field(&explanation, "certified attributes").ends_with("sign"));
@@ -138,11 +140,11 @@ fn an_intel_quote_with_its_collateral() {
     else {
         return;
     };
-    let explanation = look(&quote, &[collateral.clone()], &options(1_751_000_000));
+    let explanation = look(&quote, from_ref(&collateral), &options(1_751_000_000));
     assert!(explanation.holds(), "{explanation}");
     assert!(field(&explanation, "firmware").starts_with("up to date"));
     assert!(explanation.to_string().contains("expired since 2025-07-19"));
-    assert!(failure(&look(&quote, &[collateral.clone()], &options(0))).contains("tdx-collateral-expired"));
+    assert!(failure(&look(&quote, from_ref(&collateral), &options(0))).contains("tdx-collateral-expired"));
     assert!(!look(&quote, &[], &options(1_751_000_000)).holds());
     let collateral = String::from_utf8(collateral).unwrap().replace("pck_crl\"", "pck_crl_of_old\"");
     let explanation = look(&quote, &[collateral.into_bytes()], &options(1_751_000_000));
