@@ -222,6 +222,12 @@ fn enrolment(
         }
         None => explanation.at,
     };
+    if at > explanation.at {
+        let refused =
+            Refused::new("enrolment-too-old", "the attestation that it names is younger than this one");
+        explanation.refused("enrolment", &refused);
+        return Err(refused);
+    }
     explanation.verified("enrolment", format!("the lasting part was logged {}", time::text(at)));
     Ok(Some(Enrolled { nonce: first.expected_nonce(), at, signing_key: first.signing_key }))
 }

@@ -67,3 +67,10 @@ pub(crate) fn run(arguments: &[&str]) -> (i32, String, String) {
     let text = |bytes| String::from_utf8(bytes).unwrap();
     (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
 }
+
+/// The first block of a PEM file.
+pub(crate) fn pem(text: &[u8]) -> Vec<u8> {
+    use base64::Engine;
+    let inside = std::str::from_utf8(text).unwrap().split("-----").nth(2).unwrap();
+    base64::prelude::BASE64_STANDARD.decode(inside.split_whitespace().collect::<String>()).unwrap()
+}

@@ -3,7 +3,10 @@
 use std::slice::from_ref;
 
 use glassbloom_auditor::evidence::parse_time;
-use glassbloom_spec::verify::State;
+use glassbloom_spec::{
+    evidence::mda::{Form, MdaChain},
+    verify::State,
+};
 
 use crate::support::*;
 
@@ -19,6 +22,12 @@ fn a_macs_chain_and_no_serial_number() {
     assert!(explanation.holds());
     assert_eq!(field(&explanation, "secure-boot"), "Full Security");
     assert!(explanation.to_string().contains("valid at that time; expired since 2025-10-12"));
+    // As owners hand it to endorsers.
+    let certificates = [&leaf, &issuer].map(|text| pem(text)).to_vec();
+    let handed = MdaChain { form: Form::DeviceInformation, certificates }.encode();
+    let explanation_of_handed = look(&handed, &[], &options);
+    assert!(explanation_of_handed.holds());
+    assert!(field(&explanation_of_handed, "udid").starts_with("masked"));
     // Both certificates in one file, and in one file with the root.
     let chain = [leaf.clone(), issuer.clone()].concat();
     assert!(look(&chain, &[], &options).holds());
@@ -88,6 +97,25 @@ fn app_attest_captures() {
     assert!(!look(&file, &[], &options).holds());
     options.nonce = Some(b"example_server_challenge".to_vec());
     assert!(look(&file, &[], &options).holds());
+}
+
+#[test]
+fn an_assertion_needs_its_object() {
+    let Some(capture) = read("appattest/macos27-hellas-real-app-attest.json") else { return };
+    let capture: serde_json::Value = serde_json::from_slice(&capture).unwrap();
+    let part = |name: &str| capture[name].as_str().unwrap().as_bytes().to_vec();
+    let (object, assertion) = (part("attestationObjectBase64"), part("assertionObjectBase64"));
+    let mut options = options(0);
+    options.at = parse_time("2026-10-03");
+    options.nonce = Some(hex::decode(part("assertionClientDataHashHex")).unwrap());
+    assert!(!look(&assertion, &[], &options).holds());
+    let explanation = look(&assertion, from_ref(&object), &options);
+    assert!(explanation.holds(), "{explanation}");
+    assert_eq!(explanation.kind, "App Attest assertion");
+    assert_eq!(field(&explanation, "counter"), "1");
+    // Another device's object does not help.
+    let other = read("appattest/apple-doc-2026-validation-guide.b64").unwrap();
+    assert!(!look(&assertion, &[other], &options).holds());
 }
 
 #[test]
