@@ -82,7 +82,6 @@ pub fn verify(bytes: &[u8], bound: &Bound) -> Result<Proven, Refused> {
 /// As [`verify`].
 pub fn verify_report(bytes: &[u8], report_data: &[u8; 64], at: UnixSeconds) -> Result<Proven, Refused> {
     let evidence = Evidence::decode(bytes)?;
-    let report = Report::parse(&evidence.report)?;
     let chain = [
         Certificate::parse(&evidence.chain[0])?,
         Certificate::parse(&evidence.chain[1])?,
@@ -99,7 +98,19 @@ pub fn verify_report(bytes: &[u8], report_data: &[u8; 64], at: UnixSeconds) -> R
     };
     verify_chain(&chain, &product.root, at, &profile)?;
 
-    let digest = sha384(&evidence.report[..SIGNED]);
+    let mut proven = prove(vcek, &evidence.report, product, report_data)?;
+    proven.expires = chain.iter().map(Certificate::not_after).min();
+    Ok(proven)
+}
+
+/// What a report proves whose processor's certificate is verified.
+fn prove(
+    vcek: &Certificate,
+    report: &[u8],
+    product: &Product,
+    report_data: &[u8; 64],
+) -> Result<Proven, Refused> {
+    let (digest, report) = (sha384(report.get(..SIGNED).unwrap_or_default()), Report::parse(report)?);
     vcek.key()
         .verify_ecdsa_raw(&digest, &report.signature)
         .map_err(|_| Refused::new("snp-signature", "the processor's key did not sign the report"))?;
@@ -126,7 +137,6 @@ pub fn verify_report(bytes: &[u8], report_data: &[u8; 64], at: UnixSeconds) -> R
     proven.claim("memory-alias-check", Voucher::Amd, yes(report.platform & ALIAS_CHECK != 0));
     proven.code = Some(Code::Launch(report.measurement.to_vec()));
     proven.device = Some(Hash::of_parts(&[b"glassbloom/device/v1\0sev-snp\0", chip]));
-    proven.expires = chain.iter().map(Certificate::not_after).min();
     Ok(proven)
 }
 
@@ -333,7 +343,7 @@ const CHIP_ID: &[u8] = b"\x2b\x06\x01\x04\x01\x9c\x78\x01\x04";
 
 #[cfg(test)]
 mod tests {
-    use rcgen::{CertificateParams, CustomExtension, KeyPair};
+    use rcgen::{CertificateParams, CustomExtension, KeyPair, SigningKey};
 
     use super::*;
 
@@ -359,6 +369,10 @@ mod tests {
 
     /// A certificate as AMD makes them, of a processor whose identifier is all ones.
     fn vcek(chip: usize, versions: &[(u64, u8)]) -> Vec<u8> {
+        vcek_of(&KeyPair::generate_for(&rcgen::PKCS_ECDSA_P384_SHA384).unwrap(), chip, versions)
+    }
+
+    fn vcek_of(key: &KeyPair, chip: usize, versions: &[(u64, u8)]) -> Vec<u8> {
         let extension = |arcs: &[u64], value: Vec<u8>| {
             CustomExtension::from_oid_content(&[&[1, 3, 6, 1, 4, 1, 3704, 1], arcs].concat(), value)
         };
@@ -368,8 +382,7 @@ mod tests {
             .map(|(arc, version)| extension(&[3, *arc], vec![2, 1, *version]))
             .chain([extension(&[4], vec![1; chip])])
             .collect();
-        let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P384_SHA384).unwrap();
-        params.self_signed(&key).unwrap().der().to_vec()
+        params.self_signed(key).unwrap().der().to_vec()
     }
 
     fn processor(
@@ -410,6 +423,41 @@ mod tests {
         assert_eq!(processor(&certificate, turin, |_| ()), Ok(8));
         assert_eq!(processor(&certificate, turin, |report| report[0x1a8] = 1), Err("snp-chip"));
         assert_eq!(processor(&certificate, turin, |report| report[0x180] = 1), Err("snp-firmware"));
+    }
+
+    // From the signature to the claims, with a processor of our own making below the chain that AMD has to sign.
+    #[test]
+    fn every_rule_decides_about_a_signed_report() {
+        let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P384_SHA384).unwrap();
+        let certificate = vcek_of(&key, 64, &[(1, 0), (2, 1), (3, 6), (8, 7)]);
+        let vcek = Certificate::parse(&certificate).unwrap();
+        let data = report_data(Hash::of(b"nonce"));
+        let reason = |change: &dyn Fn(&mut [u8])| {
+            let mut report = vec![0; REPORT_LEN];
+            (report[0], report[0x34], report[0x188]) = (3, 1, 0x19);
+            report[0x50..0x90].copy_from_slice(&data);
+            report[0x1a0..0x1e0].fill(1);
+            report[0x180..0x188].copy_from_slice(&[0, 1, 0, 0, 0, 0, 6, 7]);
+            change(&mut report);
+            let signature = key.sign(&report[..SIGNED]).unwrap();
+            let mut pair = Der::new(&signature).sequence().unwrap();
+            for start in [SIGNED, SIGNED + 72] {
+                for (place, byte) in pair.unsigned().unwrap().iter().rev().enumerate() {
+                    report[start + place] = *byte;
+                }
+            }
+            prove(&vcek, &report, &PRODUCTS[0], &data).map(|_| ()).map_err(|refused| refused.reason)
+        };
+        assert_eq!(reason(&|_| ()), Ok(()));
+        assert_eq!(reason(&|report| report[0x8f] = 1), Err("snp-report-data"));
+        assert_eq!(reason(&|report| report[0x0a] = 1 << 3), Err("snp-debug"));
+        assert_eq!(reason(&|report| report[0x0a] = 1 << 2), Err("snp-migration"));
+        assert_eq!(reason(&|report| report[0x30] = 4), Err("snp-privilege-level"));
+        assert_eq!(reason(&|report| report[0x48] = 4), Err("snp-signing-key"));
+        assert_eq!(reason(&|report| report[0x1a0] = 2), Err("snp-chip"));
+        assert_eq!(reason(&|report| report[0x180] = 9), Err("snp-firmware"));
+        assert_eq!(reason(&|report| report[0x34] = 2), Err("snp-signature"));
+        assert_eq!(reason(&|report| report[0] = 6), Err("snp-version"));
     }
 
     #[test]

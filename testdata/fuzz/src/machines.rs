@@ -128,7 +128,7 @@ impl Machines {
             anchor: Anchor { tier: Tier::TpmHw, key: spki, name: "fuzz".to_owned() },
             tpm: tpm_evidence(nonce, &issuer, &root),
             snp: snp::Evidence { report, chain }.encode(),
-            tdx: tdx_evidence(nonce, &issuer, &root),
+            tdx: tdx_evidence(nonce, &issuer, &root, &Platform::default()),
             intel: root,
             signing: key(Key::Signing).public_key(),
             sealing: key(Key::Sealing).public_key(),
@@ -226,8 +226,40 @@ fn rsa_public() -> Vec<u8> {
     [&head[..], &[7; 32], &parameters, &[0xc5; 256]].concat()
 }
 
-/// A platform of our own making.
-fn tdx_evidence(nonce: Hash, issuer: &[u8], root: &[u8]) -> Vec<u8> {
+/// What a platform and its maker say.
+struct Platform {
+    /// Of the domain.
+    attributes: u64,
+    enclave_attributes: u8,
+    platform_status: &'static str,
+    module_status: &'static str,
+    enclave_status: &'static str,
+    /// The platform that collateral is for.
+    fmspc: &'static str,
+    /// The one number on each list of revoked certificates: by the root, and by the issuer. Every certificate here has 1.
+    revoked: [u8; 2],
+    /// Common name of the certificate for collateral.
+    publisher: &'static str,
+}
+
+impl Default for Platform {
+    fn default() -> Self {
+        Self {
+            // SEPT_VE_DISABLE
+            attributes: 1 << 28,
+            enclave_attributes: 0,
+            platform_status: "UpToDate",
+            module_status: "UpToDate",
+            enclave_status: "UpToDate",
+            fmspc: "000000000000",
+            revoked: [7, 7],
+            publisher: "Intel SGX TCB Signing",
+        }
+    }
+}
+
+/// Evidence of a platform of our own making.
+fn tdx_evidence(nonce: Hash, issuer: &[u8], root: &[u8], says: &Platform) -> Vec<u8> {
     let oid = |arcs: &[u8]| tlv(6, &[SGX, arcs].concat());
     let entry = |arcs: &[u8], value: &[u8]| tlv(0x30, &[&oid(arcs), value].concat());
     let levels: Vec<u8> = (1..=17).flat_map(|place| entry(&[2, place], &[2, 1, 9])).collect();
@@ -239,15 +271,14 @@ fn tdx_evidence(nonce: Hash, issuer: &[u8], root: &[u8]) -> Vec<u8> {
     ];
     let facts = [usage(0x80), extension(SGX, false, &tlv(0x30, &platform.concat()))].concat();
     let pck = certificate("pck", "issuer", &key(Key::Device), &key(Key::Issuer), &facts);
-    let signer =
-        certificate("Intel SGX TCB Signing", "root", &key(Key::Publisher), &key(Key::Root), &usage(0x80));
+    let signer = certificate(says.publisher, "root", &key(Key::Publisher), &key(Key::Root), &usage(0x80));
     let document = |json: String| Document {
         signature: key(Key::Publisher).sign(json.as_bytes()),
         json: json.into_bytes(),
     };
     let window = r#""issueDate":"2026-10-01T00:00:00Z","nextUpdate":"2026-10-31T00:00:00Z""#;
-    let levels = |tcb: &str| {
-        format!(r#""tcbLevels":[{{"tcb":{tcb},"tcbDate":"2026-01-01T00:00:00Z","tcbStatus":"UpToDate"}}]"#)
+    let levels = |tcb: &str, status: &str| {
+        format!(r#""tcbLevels":[{{"tcb":{tcb},"tcbDate":"2026-01-01T00:00:00Z","tcbStatus":"{status}"}}]"#)
     };
     let components = format!("[{}]", [r#"{"svn":1}"#; 16].join(","));
     let tcb = format!(r#"{{"sgxtcbcomponents":{components},"pcesvn":9,"tdxtcbcomponents":{components}}}"#);
@@ -255,39 +286,41 @@ fn tdx_evidence(nonce: Hash, issuer: &[u8], root: &[u8]) -> Vec<u8> {
     let module =
         format!(r#""mrsigner":"{}","attributes":"{zeros}","attributesMask":"{zeros}""#, "0".repeat(96));
     let tcb_info = format!(
-        r#"{{"id":"TDX","version":3,{window},"fmspc":"000000000000","pceId":"0000","tcbType":0,"tdxModule":{{{module}}},"tdxModuleIdentities":[{{"id":"TDX_01",{module},{}}}],{}}}"#,
-        levels(r#"{"isvsvn":1}"#),
-        levels(&tcb),
+        r#"{{"id":"TDX","version":3,{window},"fmspc":"{}","pceId":"0000","tcbType":0,"tdxModule":{{{module}}},"tdxModuleIdentities":[{{"id":"TDX_01",{module},{}}}],{}}}"#,
+        says.fmspc,
+        levels(r#"{"isvsvn":1}"#, says.module_status),
+        levels(&tcb, says.platform_status),
     );
     let enclave_identity = format!(
-        r#"{{"id":"TD_QE","version":2,{window},"miscselect":"00000000","miscselectMask":"FFFFFFFF","attributes":"{zeros}","attributesMask":"{zeros}","mrsigner":"{}","isvprodid":0,{}}}"#,
+        r#"{{"id":"TD_QE","version":2,{window},"miscselect":"00000000","miscselectMask":"FFFFFFFF","attributes":"{zeros}","attributesMask":"FF{}","mrsigner":"{}","isvprodid":0,{}}}"#,
+        "0".repeat(30),
         "0".repeat(64),
-        levels(r#"{"isvsvn":0}"#),
+        levels(r#"{"isvsvn":0}"#, says.enclave_status),
         zeros = "0".repeat(32),
     );
     tdx::Evidence {
-        quote: quote(nonce, &[&pck, issuer, root]),
+        quote: quote(nonce, &[&pck, issuer, root], says),
         collateral: Collateral {
             tcb_info: document(tcb_info),
             enclave_identity: document(enclave_identity),
             signer,
-            root_crl: revoked("root", Key::Root),
-            pck_crl: revoked("issuer", Key::Issuer),
+            root_crl: revoked("root", Key::Root, says.revoked[0]),
+            pck_crl: revoked("issuer", Key::Issuer, says.revoked[1]),
         },
     }
     .encode()
 }
 
-fn quote(nonce: Hash, chain: &[&[u8]]) -> Vec<u8> {
+fn quote(nonce: Hash, chain: &[&[u8]], says: &Platform) -> Vec<u8> {
     let mut body = [0; 584];
     body[..16].fill(1);
-    // SEPT_VE_DISABLE
-    body[120 + 3] = 0x10;
+    body[120..128].copy_from_slice(&says.attributes.to_le_bytes());
     body[520..].copy_from_slice(&report_data(nonce));
     let vendor = b"\x93\x9a\x72\x33\xf7\x9c\x4c\xa9\x94\x0a\x0d\xb3\x95\x7f\x06\x07";
     let signed = [&[4, 0, 2, 0, 0x81, 0, 0, 0, 0, 0, 0, 0][..], vendor, &[0; 20], &body].concat();
     let point = key(Key::Attestation).public_key().to_uncompressed();
     let mut enclave = [0; 384];
+    enclave[48] = says.enclave_attributes;
     enclave[320..352].copy_from_slice(Hash::of_parts(&[&point[1..], b"auth"]).as_ref());
     let pem: String = chain.iter().map(|certificate| pem(certificate)).collect();
     let sized = |kind: u16, content: &[u8]| {
@@ -313,13 +346,13 @@ fn pem(der: &[u8]) -> String {
     format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", lines.join("\n"))
 }
 
-/// A list with one certificate that is none of ours.
-fn revoked(issuer: &str, by: Key) -> Vec<u8> {
+/// A list of one revoked certificate.
+fn revoked(issuer: &str, by: Key, serial: u8) -> Vec<u8> {
     let algorithm = b"\x30\x0a\x06\x08\x2a\x86\x48\xce\x3d\x04\x03\x02";
     let name =
         tlv(0x30, &tlv(0x31, &tlv(0x30, &[&[6, 3, 0x55, 4, 3], &tlv(12, issuer.as_bytes())[..]].concat())));
     let times = [tlv(23, b"261001000000Z"), tlv(23, b"261101000000Z")];
-    let entry = tlv(0x30, &[&[2, 1, 7], times[0].as_slice()].concat());
+    let entry = tlv(0x30, &[&[2, 1, serial], times[0].as_slice()].concat());
     let number = extension(&[0x55, 0x1d, 0x14], false, &[2, 1, 1]);
     let tbs = tlv(
         0x30,
@@ -358,5 +391,37 @@ mod tests {
         let after = UnixSeconds::new(AT.get() + 60 * 86_400);
         let refused = tdx::verify_under(&root, &machines.tdx, &machines.report_data(), after).unwrap_err();
         assert_eq!(refused.reason, "tdx-collateral-expired");
+    }
+
+    fn tdx(says: &Platform) -> Result<(), &'static str> {
+        let machines = &*MACHINES;
+        let issuer = certificate("issuer", "root", &key(Key::Issuer), &key(Key::Root), &authority());
+        let root = Certificate::parse(&machines.intel).unwrap();
+        let named = Root::Named { name: "fuzz", subject: root.subject_name(), spki: root.spki() };
+        let evidence = tdx_evidence(machines.nonce, &issuer, &machines.intel, says);
+        tdx::verify_under(&named, &evidence, &machines.report_data(), AT)
+            .map(|_| ())
+            .map_err(|refused| refused.reason)
+    }
+
+    #[test]
+    fn what_intel_never_signed_is_refused() {
+        let honest = Platform::default;
+        assert_eq!(tdx(&honest()), Ok(()));
+        for (says, reason) in [
+            (Platform { attributes: 1 << 28 | 1, ..honest() }, "tdx-debug"),
+            (Platform { attributes: 1 << 28 | 1 << 29, ..honest() }, "tdx-migration"),
+            (Platform { attributes: 0, ..honest() }, "tdx-attributes"),
+            (Platform { enclave_attributes: 2, ..honest() }, "tdx-quoting-enclave"),
+            (Platform { platform_status: "OutOfDate", ..honest() }, "tdx-tcb-out-of-date"),
+            (Platform { module_status: "Revoked", ..honest() }, "tdx-tcb-revoked"),
+            (Platform { enclave_status: "SWHardeningNeeded", ..honest() }, "tdx-tcb-sw-hardening-needed"),
+            (Platform { fmspc: "000000000001", ..honest() }, "tdx-collateral-mismatch"),
+            (Platform { revoked: [1, 7], ..honest() }, "tdx-revoked"),
+            (Platform { revoked: [7, 1], ..honest() }, "tdx-revoked"),
+            (Platform { publisher: "Intel SGX PCK Certificate", ..honest() }, "certificate-purpose"),
+        ] {
+            assert_eq!(tdx(&says), Err(reason));
+        }
     }
 }
