@@ -12,6 +12,7 @@
 pub mod cli;
 pub mod config;
 pub mod exchange;
+pub mod providers;
 pub mod routes;
 pub mod store;
 pub mod trust;

@@ -32,6 +32,19 @@ use crate::{
 /// Why nothing was sealed, or why an answer was not accepted.
 #[derive(Debug, thiserror::Error)]
 pub enum TrustError {
+    /// The witnesses signed too long ago.
+    #[error("checkpoint fresh: {origin} was cosigned {age} s ago; the policy allows {allowed} s")]
+    Aged {
+        /// The log.
+        origin: String,
+        /// Seconds since the quorum signed.
+        age: u64,
+        /// Seconds that the policy allows.
+        allowed: u64,
+    },
+    /// The log's checkpoint is not one that the policy accepts.
+    #[error("the registry's checkpoint: {0}")]
+    Checkpoint(#[from] OpenError),
     /// The log could not be read.
     #[error(transparent)]
     Fetch(#[from] FetchError),
@@ -116,18 +129,11 @@ impl Trust {
         upstream: Upstream,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, TrustError> {
-        let registry = policy.logs().iter().find(|log| log.origin.ends_with("/registry"));
-        let log = registry.ok_or(TrustError::Policy(
-            "names no registry: a `log` line with an origin that ends in /registry",
-        ))?;
-        let url = log
-            .url
-            .as_deref()
-            .ok_or(TrustError::Policy("gives no URL for the registry at the end of its `log` line"))?;
+        let (origin, log) = registry_of(&policy)?;
         Ok(Self {
-            origin: log.origin.clone(),
-            log: LogClient::new(url),
-            registry: Mutex::new(Registry::new(&log.origin, &policy)),
+            registry: Mutex::new(Registry::new(&origin, &policy)),
+            origin,
+            log,
             cache: RwLock::default(),
             policy,
             store,
@@ -204,36 +210,8 @@ impl Trust {
     /// Follows the registry to the checkpoint and says what that shows.
     async fn known(&self, checkpoint: &Checkpoint, record: &ProviderRecord) -> Result<Known, TrustError> {
         let mut registry = self.registry.lock().await;
-        let pinned = match self.store.checkpoint(&self.origin).await? {
-            Some(note) => Some(self.pinned(&note)?),
-            None => None,
-        };
-        if let Some(pinned) = &pinned
-            && checkpoint.size() < pinned.size
-        {
-            let (served, seen) = (checkpoint.size().get(), pinned.size.get());
-            return Err(TrustError::Older { origin: self.origin.clone(), served, seen });
-        }
-        registry.sync(&self.log, checkpoint).await.map_err(|error| match error {
-            SyncError::Forked { older, newer } => {
-                TrustError::Fork { origin: self.origin.clone(), older, newer }
-            }
-            SyncError::Older { served, seen } => {
-                TrustError::Older { origin: self.origin.clone(), served: served.get(), seen: seen.get() }
-            }
-            other => TrustError::Sync(other),
-        })?;
-        let continuity = match &pinned {
-            None => Continuity::FirstSeen,
-            Some(pinned) if registry.root_at(pinned.size) == Some(pinned.root) => {
-                Continuity::Consistent { older: pinned.size }
-            }
-            Some(pinned) => {
-                let (older, newer) = (Box::new(pinned.clone()), Box::new(checkpoint.head().clone()));
-                return Err(TrustError::Fork { origin: self.origin.clone(), older, newer });
-            }
-        };
-        self.store.pin(&self.origin, checkpoint.note_bytes()).await?;
+        let continuity =
+            follow(&mut registry, &self.log, checkpoint, &self.policy, Some(&self.store)).await?;
         let signing_key =
             Statement::parse(&record.attestation.leaf).ok().and_then(|leaf| Attestation::of(&leaf).ok());
         let revoked = signing_key.and_then(|attestation| {
@@ -256,7 +234,7 @@ impl Trust {
             self.store.pin(&head.origin, &proof.checkpoint).await?;
             return Ok(Continuity::FirstSeen);
         };
-        let pinned = self.pinned(&note)?;
+        let pinned = pinned(&self.policy, &note)?;
         // Answers of concurrent requests may arrive in either order; what matters is that one extends the other.
         let (older, newer) = if pinned.size <= head.size { (&pinned, head) } else { (head, &pinned) };
         let url = self.policy.log_url(&head.origin);
@@ -275,17 +253,91 @@ impl Trust {
         }
         Ok(Continuity::Consistent { older: pinned.size })
     }
+}
 
-    /// Reads back a checkpoint that was verified when it was pinned.
-    fn pinned(&self, note: &[u8]) -> Result<TreeHead, TrustError> {
-        let opened = self.policy.open_uncosigned(None, note);
-        Ok(opened
-            .map_err(|_| {
-                TrustError::Policy(
-                    "no longer names the log whose checkpoint is pinned in the receipts database",
-                )
-            })?
-            .head()
-            .clone())
+/// Fetches and replays the registry that the policy names, up to its newest checkpoint, which is pinned where there is
+/// a store.
+///
+/// # Errors
+/// When the log cannot be read, shows another history than before, or stands still.
+pub async fn follow_registry(
+    policy: &Policy,
+    store: Option<&Store>,
+    now: UnixSeconds,
+) -> Result<Registry, TrustError> {
+    let (origin, log) = registry_of(policy)?;
+    let checkpoint = policy.open(Some(&origin), &log.checkpoint_bytes().await?)?;
+    let mut registry = Registry::new(&origin, policy);
+    follow(&mut registry, &log, &checkpoint, policy, store).await?;
+    let (age, allowed) = (now.get().saturating_sub(checkpoint.cosigned_at().get()), policy.checkpoint_age());
+    if checkpoint.cosigned_at().get() > 0 && age > allowed {
+        return Err(TrustError::Aged { origin, age, allowed });
     }
+    Ok(registry)
+}
+
+/// The registry of a policy, and how to reach it.
+fn registry_of(policy: &Policy) -> Result<(String, LogClient), TrustError> {
+    let registry = policy.logs().iter().find(|log| log.origin.ends_with("/registry"));
+    let log = registry
+        .ok_or(TrustError::Policy("names no registry: a `log` line with an origin that ends in /registry"))?;
+    let url = log
+        .url
+        .as_deref()
+        .ok_or(TrustError::Policy("gives no URL for the registry at the end of its `log` line"))?;
+    Ok((log.origin.clone(), LogClient::new(url)))
+}
+
+/// Takes a copy to a checkpoint, which must be of one history with the one pinned, and pins it.
+async fn follow(
+    registry: &mut Registry,
+    log: &LogClient,
+    checkpoint: &Checkpoint,
+    policy: &Policy,
+    store: Option<&Store>,
+) -> Result<Continuity, TrustError> {
+    let origin = registry.origin().to_owned();
+    let note = match store {
+        Some(store) => store.checkpoint(&origin).await?,
+        None => None,
+    };
+    let pinned = note.map(|note| pinned(policy, &note)).transpose()?;
+    if let Some(pinned) = &pinned
+        && checkpoint.size() < pinned.size
+    {
+        let (served, seen) = (checkpoint.size().get(), pinned.size.get());
+        return Err(TrustError::Older { origin, served, seen });
+    }
+    registry.sync(log, checkpoint).await.map_err(|error| match error {
+        SyncError::Forked { older, newer } => TrustError::Fork { origin: origin.clone(), older, newer },
+        SyncError::Older { served, seen } => {
+            TrustError::Older { origin: origin.clone(), served: served.get(), seen: seen.get() }
+        }
+        other => TrustError::Sync(other),
+    })?;
+    let continuity = match &pinned {
+        None => Continuity::FirstSeen,
+        Some(pinned) if registry.root_at(pinned.size) == Some(pinned.root) => {
+            Continuity::Consistent { older: pinned.size }
+        }
+        Some(pinned) => {
+            let (older, newer) = (Box::new(pinned.clone()), Box::new(checkpoint.head().clone()));
+            return Err(TrustError::Fork { origin, older, newer });
+        }
+    };
+    if let Some(store) = store {
+        store.pin(&origin, checkpoint.note_bytes()).await?;
+    }
+    Ok(continuity)
+}
+
+/// Reads back a checkpoint that was verified when it was pinned.
+fn pinned(policy: &Policy, note: &[u8]) -> Result<TreeHead, TrustError> {
+    let opened = policy.open_uncosigned(None, note);
+    Ok(opened
+        .map_err(|_| {
+            TrustError::Policy("no longer names the log whose checkpoint is pinned in the receipts database")
+        })?
+        .head()
+        .clone())
 }

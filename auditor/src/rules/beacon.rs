@@ -17,7 +17,11 @@ attestation must be accepted by the policy, and must be of this very history: th
     action: "Do not seal to this provider; keep the attestation: a checkpoint of another history, if signed, proves a fork.",
 };
 
-pub(super) fn check(context: Registered<'_>) -> Result<(), String> {
+/// Judges the beacon of an attestation; anything else has none.
+///
+/// # Errors
+/// With what is wrong with it.
+pub fn check(context: Registered<'_>) -> Result<(), String> {
     let Registered { entry, registry, policy } = context;
     let Ok(Leaf::Attestation(attestation)) = &entry.leaf else { return Ok(()) };
     let beacon = policy

@@ -43,7 +43,7 @@ use crate::replay::{Entry, Fault, Registry};
 
 pub use altered_entry::RULE as ALTERED_ENTRY;
 pub use altered_tile::RULE as ALTERED_TILE;
-pub use beacon::RULE as BEACON;
+pub use beacon::{RULE as BEACON, check as check_beacon};
 pub use challenge_batch::{GAP as CHALLENGE_GAP, RULE as CHALLENGE_BATCH};
 pub use checkpoint::RULE as CHECKPOINT;
 pub use discontinuity::RULE as DISCONTINUITY;
@@ -66,7 +66,7 @@ pub use shared_key::RULE as SHARED_KEY;
 pub use signature::RULE as SIGNATURE;
 pub use statement::RULE as STATEMENT;
 pub use succession::RULE as SUCCESSION;
-pub use verdict::RULE as VERDICT;
+pub use verdict::{RULE as VERDICT, check as check_verdict};
 
 /// What it means that a rule does not hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

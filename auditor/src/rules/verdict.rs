@@ -19,7 +19,11 @@ from the logged ones, or the verdict is given under a policy that is not in forc
     action: "Do not rely on the coordinator's judgement; seal only to providers whose evidence your own proxy accepts.",
 };
 
-pub(super) fn check(context: Registered<'_>) -> Result<(), String> {
+/// Judges anew what a verdict is about; anything else is no verdict.
+///
+/// # Errors
+/// With what differs.
+pub fn check(context: Registered<'_>) -> Result<(), String> {
     let Registered { entry, registry, policy } = context;
     let Ok(Leaf::Verdict(verdict)) = &entry.leaf else { return Ok(()) };
     let before = TreeSize::new(entry.index.get());

@@ -1,6 +1,7 @@
 //! The `glassbloom` command.
 
 mod ask;
+mod providers;
 mod receipts;
 mod verify;
 
@@ -56,6 +57,8 @@ enum Command {
         #[arg(long)]
         keep_text: bool,
     },
+    /// List who serves, by what evidence, and what that does not prove.
+    Providers(providers::Arguments),
     /// Serve the OpenAI API on this machine, verifying everything.
     Proxy {
         /// Listen here instead of where proxy.toml says.
@@ -94,6 +97,7 @@ impl Arguments {
             Command::Init { coordinator, api_key_file, policy, listen, keep_text } => {
                 init(&self.data, coordinator, &api_key_file, &policy, listen, keep_text)
             }
+            Command::Providers(arguments) => return providers::run(&self.data, &arguments).await,
             Command::Proxy { listen } => proxy(&self.data, listen).await,
             Command::Receipts { action } => return receipts::run(&self.data, action).await,
             Command::Run { command } => return run(&self.data, &command),
