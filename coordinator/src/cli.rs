@@ -375,3 +375,18 @@ fn exit_code(error: &anyhow::Error) -> ExitCode {
 
 /// Half a dollar and a dollar and a half per million tokens.
 const DEFAULT_PRICES: (u64, u64) = (500_000, 1_500_000);
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+        let words = "x operator-action --what a --scope b --change c --reason d --approval nonsense";
+        let error = Cli::try_parse_from(words.split(' ')).unwrap_err().to_string();
+        assert!(error.contains("expected KEY:SIGNATURE"), "{error}");
+    }
+}

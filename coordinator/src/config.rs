@@ -329,6 +329,7 @@ mod tests {
         let config = Config::parse(sample, Path::new("/data")).unwrap();
         assert_eq!(config.registry_origin(), "glassbloom.local/registry");
         assert_eq!(config.rules.tiers, ["self-signed"]);
+        assert_eq!(config.rules.leaf(true).unwrap().anchors.len(), 1);
         let again = Config::parse(&toml::to_string_pretty(&config).unwrap(), Path::new("/data")).unwrap();
         assert_eq!(format!("{again:?}"), format!("{config:?}"));
     }

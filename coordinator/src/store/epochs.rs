@@ -189,8 +189,8 @@ mod tests {
         let [left] = again.open_epochs().await.unwrap().try_into().unwrap();
         assert_eq!(left.answers, [(one, Some(answer.signature)), (two, None)].into());
         assert_eq!(again.last_epoch_ends().await.unwrap(), Some(900.into()));
-        again.close_epoch(600.into(), b"batch", &[answer.clone()]).await.unwrap();
-        again.close_epoch(600.into(), b"another", &[answer.clone()]).await.unwrap();
+        again.close_epoch(600.into(), b"batch", std::slice::from_ref(&answer)).await.unwrap();
+        again.close_epoch(600.into(), b"another", std::slice::from_ref(&answer)).await.unwrap();
         again.answer(600.into(), &Transcript { attestation: two, signature: [3; 64] }).await.unwrap();
         assert_eq!(again.challenges(600.into()).await.unwrap(), None, "not before it is logged");
         assert_eq!(again.unlogged_batches().await.unwrap(), [(600.into(), b"batch".to_vec())]);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use glassbloom_service::{Clock, SystemClock};
+use glassbloom_service::SystemClock;
 use glassbloom_spec::{
     api::{
         FromProvider, ToProvider,
