@@ -1,6 +1,7 @@
 //! What pages show: fetched, checked here, and ready to draw.
 
 pub mod entry;
+pub mod identity;
 pub mod overview;
 pub mod pin;
 pub mod provider;

@@ -3,21 +3,19 @@
 use glassbloom_spec::{
     checkpoint::Checkpoint,
     id::{LeafIndex, UnixMillis, UnixSeconds},
-    policy::Policy,
     statement::Statement,
 };
 
 use super::{
-    Site, Trouble,
+    Site, Trouble, identity,
     pin::{self, Continuity, Fork},
-    provider::judge_anew,
     site::{SiteLog, not_opened},
 };
 use crate::{
     check::{Outcome, State, Step, sentence},
     describe,
     reader::Fetch,
-    registry::{Authority, Registry, RegistryEntry},
+    registry::{Authority, Registry},
     route::{LogName, Route},
     time,
 };
@@ -84,6 +82,12 @@ pub struct ProviderLine {
     pub tier: String,
     /// What the coordinator judged, and whether it is revoked.
     pub status: String,
+    /// When its first attestation was witnessed.
+    pub since: UnixSeconds,
+    /// The build that it says runs.
+    pub build: String,
+    /// What its evidence leaves open.
+    pub not_proven: &'static str,
 }
 
 impl Overview {
@@ -111,7 +115,8 @@ pub async fn load<F: Fetch + Clone>(
         let view = load_log(site, name, &kept, now, &mut registry).await;
         logs.push(LogCard { name, view });
     }
-    let providers = registry.as_ref().map(|registry| providers(site.policy(), registry)).unwrap_or_default();
+    let providers =
+        registry.as_ref().map(|registry| identity::lines(site.policy(), registry)).unwrap_or_default();
     Overview { logs, providers, now }
 }
 
@@ -254,36 +259,6 @@ pub fn signature_step<F: Fetch + Clone>(
             ),
         ),
     }
-}
-
-/// What the evidence of an attestation is worth, judged here.
-fn tier_of(policy: &Policy, entry: &RegistryEntry, registry: &Registry) -> String {
-    let judged = entry.statement.as_ref().and_then(|it| judge_anew(policy, it, entry, registry).ok());
-    let tier = judged.and_then(|judged| judged.judgement.proven).map(|proven| proven.tier);
-    tier.map_or_else(|| "nothing proven".to_owned(), |tier| tier.to_string())
-}
-
-fn providers(policy: &Policy, registry: &Registry) -> Vec<ProviderLine> {
-    let line = |(entry, attestation): (&RegistryEntry, glassbloom_spec::leaf::Attestation)| {
-        let key = glassbloom_spec::statement::key_id(&attestation.signing_key);
-        let verdict = registry
-            .all::<glassbloom_spec::leaf::Verdict>()
-            .filter(|(_, it)| it.attestation == entry.leaf)
-            .last();
-        let status = match (registry.revocation(key), verdict) {
-            (Some(_), _) => "revoked".to_owned(),
-            (None, Some((_, verdict))) if verdict.tier.is_some() => "may serve".to_owned(),
-            (None, Some(_)) => "may not serve".to_owned(),
-            (None, None) => "not judged yet".to_owned(),
-        };
-        ProviderLine {
-            route: Route::Provider(entry.leaf),
-            name: format!("key {}", describe::short(&key.0)),
-            tier: tier_of(policy, entry, registry),
-            status,
-        }
-    };
-    registry.providers().into_iter().map(line).collect()
 }
 
 /// The newest time at which a witness cosigned, for a list of witnesses.

@@ -4,6 +4,7 @@ use glassbloom_spec::{
     evidence::Proven,
     hash::Hash,
     id::{KeyId, LeafIndex, UnixMillis, UnixSeconds},
+    identity::{Identities, Link},
     judge::{Judgement, RegistryView, Released, judge},
     leaf::{Attestation, Model, Payload, PolicyLeaf, Release, Tier, Verdict},
     merkle::root_of,
@@ -12,7 +13,7 @@ use glassbloom_spec::{
     statement::{Statement, key_id},
 };
 
-use super::{Site, Trouble, overview, pin};
+use super::{Site, Trouble, identity, overview, pin};
 use crate::{
     check::{Outcome, Step, sentence},
     describe::{self, Field},
@@ -40,6 +41,12 @@ pub struct Provider {
     pub proven: Option<Proven>,
     /// What the evidence lacks, in words.
     pub lacking: Option<String>,
+    /// When it was looked at.
+    pub now: UnixMillis,
+    /// Its life, newest first.
+    pub timeline: Vec<identity::Step>,
+    /// The provider's name: leaf hash of its first attestation.
+    pub provider: Option<Hash>,
     /// What the coordinator judged.
     pub verdicts: Vec<VerdictLine>,
     /// The models that it serves: alias and entry, or just the digest.
@@ -126,6 +133,8 @@ pub async fn load<F: Fetch + Clone>(
     });
     let judged = judge_anew(site.policy(), statement, entry, &registry);
     steps.push(verdict_step(&judged));
+    let identities = identity::identities(site.policy(), &registry);
+    steps.push(continuity_step(&identities, &leaf));
     steps.push(match registry.revocation(key) {
         Some((by, revocation)) => Step::failed(
             "Not revoked",
@@ -149,6 +158,9 @@ pub async fn load<F: Fetch + Clone>(
         fields: describe::fields(statement, Some(&registry))
             .map_err(|error| malformed(&error.to_string()))?,
         lacking: judged.as_ref().ok().and_then(|judged| judged.judgement.detail.clone()),
+        now,
+        timeline: identity::timeline(&identities, &leaf),
+        provider: identities.provider_of(&leaf).map(|provider| provider.0),
         proven: judged.ok().and_then(|judged| judged.judgement.proven),
         verdicts: verdicts(&registry, &leaf),
         models: attestation.models.iter().map(|digest| model_line(&registry, digest)).collect(),
@@ -294,6 +306,26 @@ fn verdict_step(judged: &Result<Judged, &'static str>) -> Step {
             NAME,
             format!("Judged anew it may not serve, as registry entry {by} says: {}.", reasons.join(", ")),
         ),
+    }
+}
+
+/// Whether the attestation goes on with an identity, and shares nothing with another.
+fn continuity_step(identities: &Identities, leaf: &Hash) -> Step {
+    const NAME: &str = "Identity";
+    let Some(attested) = identities.get(leaf) else {
+        return Step::not_verifiable(NAME, "The registry does not say who this is.");
+    };
+    let others = attested.conflicts.len();
+    match (&attested.link, others) {
+        (_, 1..) => {
+            Step::failed(NAME, "It shares a device or a key with another provider: one of them is borrowed.")
+        }
+        (Link::Discontinuity(why), _) => {
+            Step::not_verifiable(NAME, format!("A discontinuity, so a new identity: {why}."))
+        }
+        (Link::First, _) => Step::verified(NAME, "The first attestation of a provider."),
+        (Link::Continued, _) => Step::verified(NAME, "The same signing key as before."),
+        (Link::Rotated, _) => Step::verified(NAME, "A new signing key, counter-signed by the one before."),
     }
 }
 

@@ -13,7 +13,7 @@ use crate::{
     time::grouped,
     ui::{
         frame::TroubleView,
-        text::{Ago, HashText},
+        text::{Ago, HashText, When},
         verdict::{Mark, Verdict},
     },
 };
@@ -140,7 +140,8 @@ fn Providers(providers: Vec<ProviderLine>) -> impl IntoView {
                     <a class="provider-row" data-testid="provider-row" href=provider.route.to_string()>
                         <strong>{provider.name}</strong>
                         <span class="tag">{provider.tier}</span>
-                        <span class="quiet">{provider.status}</span>
+                        <span class="quiet">{provider.status}", "{provider.build}", since "<When time=provider.since/></span>
+                        <span class="quiet not-proven">"Not proven: "{provider.not_proven}"."</span>
                     </a>
                 </li>
             }

@@ -1,10 +1,13 @@
 //! A provider: keys, what vouches for them, and what that does not prove.
 
-use glassbloom_spec::evidence::Proven;
+use glassbloom_spec::{evidence::Proven, hash::Hash, id::UnixMillis};
 use leptos::prelude::*;
 
 use crate::{
-    data::provider::{Provider, RECEIPTS_SCANNED, Receipts, VerdictLine},
+    data::{
+        identity::Step,
+        provider::{Provider, RECEIPTS_SCANNED, Receipts, VerdictLine},
+    },
     describe::short,
     route::Route,
     ui::{
@@ -27,6 +30,9 @@ pub fn ProviderPage(
         fields,
         proven,
         lacking,
+        now,
+        timeline,
+        provider: identity,
         verdicts,
         models,
         release,
@@ -57,7 +63,8 @@ pub fn ProviderPage(
         </section>
         {replaced}
         <Verdict outcome=outcome testid="provider-verdict"/>
-        <TierView proven=proven lacking=lacking/>
+        <TierView proven=proven lacking=lacking now=now/>
+        <Timeline steps=timeline identity=identity/>
         <div class="split">
             <div class="main-column">
                 <section class="card">
@@ -95,9 +102,34 @@ fn linked(name: String, route: Option<Route>) -> AnyView {
     }
 }
 
+/// A provider's life, newest first.
+#[component]
+fn Timeline(steps: Vec<Step>, identity: Option<Hash>) -> impl IntoView {
+    let rows = steps.into_iter().map(|step| {
+        let class = if step.is_odd { "odd" } else { "" };
+        view! {
+            <li class=class><When time=step.at/>" "<a href=step.route.to_string()>{step.what}</a></li>
+        }
+    });
+    identity.map(|identity| {
+        view! {
+            <section class="card wide" aria-label="Identity">
+                <header class="card-head"><h2>"Identity"</h2><p class="quiet">"provider "<HashText text=identity.to_string() short=true/></p></header>
+                <ol class="timeline" data-testid="provider-timeline" reversed>{rows.collect_view()}</ol>
+            </section>
+        }
+    })
+}
+
 /// What the evidence proves, and beside it what it does not.
 #[component]
-fn TierView(proven: Option<Proven>, lacking: Option<String>) -> impl IntoView {
+fn TierView(proven: Option<Proven>, lacking: Option<String>, now: UnixMillis) -> impl IntoView {
+    // Valid at its time is what counts; that it is not any more is said apart.
+    let expired = proven
+        .as_ref()
+        .and_then(|proven| proven.expires)
+        .filter(|expires| now.seconds() >= *expires)
+        .map(|expires| view! { <p class="quiet">"The certificates were valid when this was logged and have expired since: "<When time=expires/>"."</p> });
     let (name, proves, does_not) = proven.as_ref().map_or(
         ("nothing proven", lacking.unwrap_or_else(|| "nothing".to_owned()), "anything at all"),
         |proven| (proven.tier.name(), proven.tier.proves().to_owned(), proven.tier.does_not_prove()),
@@ -124,6 +156,7 @@ fn TierView(proven: Option<Proven>, lacking: Option<String>) -> impl IntoView {
                 <div class="not"><h3>"What it does not prove"</h3><p>{does_not}"."</p></div>
             </div>
             {table}
+            {expired}
         </section>
     }
 }
