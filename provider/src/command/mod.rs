@@ -15,6 +15,8 @@ use glassbloom_service::ExitCode;
 /// What the program can be told to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Signs that a release key stands behind a release, and prints what `release --approval` takes
+    Approve(release::Approve),
     /// Looks at everything that serving needs, and says what to do: exit code 0 well, 10 something is wrong
     Doctor(DataFolder),
     /// Writes the configuration and makes the signing key; run again, it changes what is given and keeps the key
@@ -44,6 +46,7 @@ impl Command {
     /// With the cause and what to do about it; the exit code is then 1.
     pub fn run(self) -> anyhow::Result<ExitCode> {
         match self {
+            Self::Approve(approve) => approve.run(),
             Self::Doctor(folder) => doctor::run(&folder),
             Self::Init(init) => init.run(),
             Self::Keys(keys) => keys.run(),
