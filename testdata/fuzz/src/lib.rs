@@ -15,6 +15,7 @@
 
 pub mod api;
 pub mod evidence;
+pub mod identity;
 pub mod machines;
 pub mod openai;
 pub mod sealing;
@@ -54,11 +55,12 @@ targets! {
     api::frames [];
     api::messages [];
     evidence::evidence_app_attest [];
-    evidence::evidence_mda [];
+    evidence::evidence_mda ["evidence"];
     evidence::evidence_x509 [];
+    identity::identity [];
     machines::evidence_snp [];
     machines::evidence_tdx [];
-    machines::evidence_tpm [];
+    machines::evidence_tpm ["evidence"];
     openai::chat_request [];
     openai::event_stream [];
     openai::reply [];

@@ -69,7 +69,8 @@ pub fn all() -> Vec<Seed> {
     seeds.messages();
     seeds.inside_the_seal();
     seeds.chat();
-    for (target, name, bytes) in crate::evidence::seeds().into_iter().chain(crate::machines::seeds()) {
+    let others = [crate::evidence::seeds(), crate::identity::seeds(), crate::machines::seeds()];
+    for (target, name, bytes) in others.into_iter().flatten() {
         seeds.add(target, name, bytes);
     }
     // Something for every target: a file of its own, so that its folder is kept.

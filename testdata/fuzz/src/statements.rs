@@ -7,9 +7,13 @@ use glassbloom_spec::{
     bundle::{MAX_BUNDLE, ReceiptBundle},
     cbor::{FIRST_OPTIONAL, Value, is_plain},
     curve::PublicKey,
+    evidence::endorsement::Endorsement,
     hash::Hash,
     id::UnixMillis,
-    leaf::{Attestation, Coordinator, Model, Payload, PolicyLeaf, PriceTable, Release, Revocation, Verdict},
+    leaf::{
+        Attestation, ChallengeBatch, Coordinator, Model, OperatorAction, Payload, PolicyLeaf, PriceTable,
+        Release, Revocation, Verdict,
+    },
     receipt::{Receipt, segments},
     record::ProviderRecord,
     statement::{MAX_STATEMENT, Statement},
@@ -57,6 +61,9 @@ pub fn leaf(data: &[u8]) -> bool {
     accepted |= payload::<Release>(data);
     accepted |= payload::<Revocation>(data);
     accepted |= payload::<Verdict>(data);
+    accepted |= payload::<ChallengeBatch>(data);
+    accepted |= payload::<Endorsement>(data);
+    accepted |= payload::<OperatorAction>(data);
     if let Some(key) = core::str::from_utf8(data).ok().and_then(|text| text.parse::<PublicKey>().ok()) {
         assert_eq!(key.to_string().as_bytes(), data);
         accepted = true;
