@@ -4,7 +4,8 @@
 //! never copied. A test that cannot run calls [`skipped`], which is a failure where nothing may be skipped.
 //!
 //! # In scope
-//! A small network with fixed keys ([`world`]), a Mac that nobody has ([`mac`]), the vectors cut from it ([`vectors`]), and paths.
+//! A small network with fixed keys ([`world`]), a Mac and a TPM that nobody has ([`mac`], [`tpm`]), the vectors cut from
+//! it ([`vectors`]), and paths.
 //!
 //! # Out of scope
 //! Processes and sockets: those are in `testdata/e2e`.
@@ -21,7 +22,9 @@
 //! assert_eq!(world.verify(&world.record()).unwrap_err().step, "evidence");
 //! ```
 
+pub mod der;
 pub mod mac;
+pub mod tpm;
 pub mod vectors;
 pub mod world;
 

@@ -5,6 +5,7 @@
 
 mod bundle;
 mod check;
+pub mod evidence;
 mod leaf;
 mod promise;
 mod receipt;
@@ -77,6 +78,7 @@ impl Folder {
         Self { name, page, extension, vectors: Vec::new() }
     }
 
+    /// `section` is a heading of the folder's page, or `page#heading` of another one.
     fn pass(&mut self, name: &str, section: &str, with: &str, bytes: Vec<u8>) {
         self.push(name, Expect::Accept, section, with, bytes);
     }
@@ -90,7 +92,10 @@ impl Folder {
             file: format!("{name}.{}", self.extension),
             expect,
             rule: name.trim_start_matches("fail_").replace('_', " "),
-            clause: format!("spec/{}#{section}", self.page),
+            clause: match section.split_once('#') {
+                Some(_) => format!("spec/{section}"),
+                None => format!("spec/{}#{section}", self.page),
+            },
             with: with.to_owned(),
             error: String::new(),
         };
@@ -133,6 +138,7 @@ pub fn folders(world: &World) -> Vec<Folder> {
         succession::folder(world),
         promise::folder(world),
         witness::requests(world),
+        evidence::folder(world),
     ]
 }
 

@@ -52,6 +52,8 @@ pub mod index {
     pub const ATTESTATION: u64 = 5;
     /// The verdict on it.
     pub const VERDICT: u64 = 6;
+    /// In networks with hardware: the attestation after [`ATTESTATION`], which enrolled the TPM. The verdict follows.
+    pub const RENEWED: u64 = 7;
 }
 
 /// The network.
@@ -67,6 +69,7 @@ pub struct World {
     /// The exchanges whose receipts are in the receipts log, in order.
     pub exchanges: Vec<Exchange>,
     accept: Vec<String>,
+    trust: String,
 }
 
 impl Default for World {
@@ -92,26 +95,38 @@ impl World {
         for leaf in plan.network_leaves(&keys) {
             registry.append(leaf.bytes());
         }
-        let attestation = plan.attestation(&keys, &registry);
+        let logged = |registry: &Log| Hash::leaf(registry.entries().last().expect("just logged"));
+        let rules = Hash::leaf(&registry.entries()[index::POLICY as usize]);
+        let judge = |registry: &mut Log, tier: &str, edit: fn(&mut Verdict)| {
+            let (tier, attestation) = (Some(tier.to_owned()), logged(registry));
+            let mut verdict = Verdict { policy: rules, attestation, tier, reasons: Vec::new() };
+            edit(&mut verdict);
+            let verdict = verdict.sign(plan.coordinator_signer(&keys)).expect("software keys sign");
+            registry.append(verdict.bytes());
+        };
+        let enrolment = plan.enrolment(&keys, &registry).map(|first| {
+            registry.append(first.sign(&keys.before).expect("software keys sign").bytes());
+            let leaf = logged(&registry);
+            judge(&mut registry, "tpm-hw", |_| {});
+            (leaf, first)
+        });
+        let attestation = plan.attestation(&keys, &registry, enrolment.as_ref());
         let attested = attestation.sign(plan.attestation_signer(&keys)).expect("software keys sign");
         registry.append(attested.bytes());
-        let leaf = |at: u64| Hash::leaf(&registry.entries()[at as usize]);
-        let mut verdict = Verdict {
-            policy: leaf(index::POLICY),
-            attestation: attested.leaf_hash(),
-            tier: Some("self-signed".to_owned()),
-            reasons: Vec::new(),
-        };
-        (plan.verdict)(&mut verdict);
-        let verdict = verdict.sign(plan.coordinator_signer(&keys)).expect("software keys sign");
-        registry.append(verdict.bytes());
+        judge(&mut registry, if enrolment.is_some() { "tpm-hw" } else { "self-signed" }, plan.verdict);
         let receipts = Log::new(&keys, RECEIPTS);
-        Self { keys, registry, receipts, attestation, exchanges: Vec::new(), accept: plan.accept }
+        let Plan { accept, trust, .. } = plan;
+        Self { keys, registry, receipts, attestation, exchanges: Vec::new(), accept, trust }
+    }
+
+    /// The network with a TPM under the provider's keys: enrolled by the key before, renewed by the one that answers.
+    pub fn hardware() -> Self {
+        Self::of(Plan::hardware())
     }
 
     /// The policy file that a user of this network holds: both logs, both witnesses needed.
     pub fn policy_text(&self) -> String {
-        self.keys.policy_text(&self.accept)
+        self.keys.policy_text(&self.accept, &self.trust)
     }
 
     /// The policy.
@@ -124,7 +139,7 @@ impl World {
     /// # Panics
     /// When the tier is not a word.
     pub fn policy_accepting(&self, tier: &str) -> Policy {
-        Policy::parse(&self.keys.policy_text(&[tier.to_owned()])).expect("a tier is one word")
+        Policy::parse(&self.keys.policy_text(&[tier.to_owned()], &self.trust)).expect("a tier is one word")
     }
 
     /// The entries of the registry.
@@ -154,15 +169,17 @@ impl World {
             index: LeafIndex::new(at),
             proof: self.registry.inclusion(at, size),
         };
+        let renewed = size > index::RENEWED;
+        let attested = if renewed { index::RENEWED } else { index::ATTESTATION };
         ProviderRecord {
             checkpoint: self.checkpoint(REGISTRY, size, NOW + 10),
-            attestation: leaf(index::ATTESTATION),
-            verdict: leaf(index::VERDICT),
+            attestation: leaf(attested),
+            verdict: leaf(attested + 1),
             policy: leaf(index::POLICY),
             prices: leaf(index::PRICES),
             model: leaf(index::MODEL),
             release: leaf(index::RELEASE),
-            enrolment: None,
+            enrolment: renewed.then(|| leaf(index::ATTESTATION)),
         }
     }
 

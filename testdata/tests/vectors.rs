@@ -63,6 +63,7 @@ folders! {
     successions "succession"
     promises "promise"
     witness_requests "witness-request"
+    evidence "evidence"
 }
 
 #[test]

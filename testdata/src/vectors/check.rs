@@ -26,6 +26,7 @@ use glassbloom_spec::{
     witness::{AddCheckpoint, SignSubtree},
 };
 
+use super::{evidence, record::hardware_policies};
 use crate::world::{Exchange, MODEL, NOW, RECEIPTS, REGISTRY, World, index, read, resume};
 
 /// What becomes of the bytes of a vector: nothing to say, or the words of the refusal.
@@ -41,13 +42,18 @@ pub fn check(world: &World, folder: &str, with: &str, bytes: &[u8]) -> Result<()
         }
         "leaf" => leaf(with, bytes),
         "receipt" => Receipt::decode(bytes).map(drop).map_err(text),
+        "evidence" => match with {
+            "endorsement" => evidence::open(world, bytes).map(drop).map_err(text),
+            _ => evidence::prove(world, with, bytes).map(drop).map_err(text),
+        },
         "record" => {
             let record = Value::decode(bytes).map_err(text)?;
             let record = ProviderRecord::from_value(record).map_err(text)?;
-            // `with` is the tier that the policy accepts, where it is another.
-            let policy = match with {
-                "" => world.policy(),
-                tier => world.policy_accepting(tier),
+            // `with` is a file in `policy/`, or the tier that the policy accepts, where it is another.
+            let policy = match hardware_policies(world).into_iter().find(|(name, _)| *name == with) {
+                Some((_, policy)) => Policy::parse(&policy).map_err(text)?,
+                None if with.is_empty() => world.policy(),
+                None => world.policy_accepting(with),
             };
             policy.verify(&record, MODEL, &world.known(), &mut Report::new()).map(drop).map_err(text)
         }

@@ -1,4 +1,5 @@
-//! `record/`: what a client fetches about a provider. `with` is the tier that the policy accepts, where it is another.
+//! `record/`: what a client fetches about a provider. `with` is the tier that the policy accepts, where it is another, or
+//! the policy's file in `policy/`.
 
 use glassbloom_spec::{
     cbor::Value,
@@ -6,8 +7,9 @@ use glassbloom_spec::{
     curve::PublicKey,
     hash::Hash,
     id::{LeafIndex, TreeSize, UnixSeconds},
-    leaf::{Attestation, Evidence, Payload},
+    leaf::{Attestation, Evidence, Payload, PolicyLeaf, Tier},
     note::SignedNote,
+    proof::TlogProof,
     record::{LeafProof, ProviderRecord},
     seal::{KeyConfig, hpke},
 };
@@ -17,7 +19,10 @@ use super::{
     leaf::with,
     statement::{no_leaf, with_payload},
 };
-use crate::world::{NOW, Plan, RECEIPTS, REGISTRY, World, sign};
+use crate::{
+    tpm::{self, Maker, Tpm},
+    world::{NOW, Plan, RECEIPTS, REGISTRY, World, index, sign},
+};
 
 pub(super) fn folder(world: &World) -> Folder {
     let mut folder = Folder::new("record", "verify.md", "cbor");
@@ -39,7 +44,132 @@ pub(super) fn folder(world: &World) -> Folder {
     for (rule, section, record) in edited(world, &good) {
         folder.fail(rule, section, "", record.to_value().encode());
     }
+    hardware(world, &mut folder);
     folder
+}
+
+/// Policies of users who want hardware: one that believes its maker and an auditor, two that lack one of them, and one that believes
+/// everyone whom `evidence/` is about.
+pub(super) fn hardware_policies(world: &World) -> [(&'static str, String); 4] {
+    let accept = ["tpm-hw".to_owned()];
+    let [anchor, endorser] =
+        [Maker::hardware().policy_line(), format!("endorser {}\n", tpm::endorser().public_key())];
+    let policy = |trust: &str| world.keys.policy_text(&accept, trust);
+    [
+        ("tpm_hw.policy", policy(&format!("{anchor}{endorser}"))),
+        ("tpm_hw_without_anchor.policy", policy(&endorser)),
+        ("tpm_hw_without_endorser.policy", policy(&anchor)),
+        ("evidence.policy", policy(&super::evidence::trust_lines())),
+    ]
+}
+
+/// A provider with a TPM: enrolled by one key, renewed by the next.
+fn hardware(world: &World, folder: &mut Folder) {
+    const POLICY: &str = "tpm_hw.policy";
+    let network = World::hardware();
+    let good = network.record();
+    let bytes = good.to_value().encode();
+    folder.pass("tpm_hw", "evidence", POLICY, bytes.clone());
+    folder.pass("tpm_hw_at_its_enrolment", "evidence", POLICY, {
+        let [size, leaf] = [network.registry.size(), index::ATTESTATION];
+        let of = |at: u64| LeafProof {
+            leaf: network.registry_entries()[at as usize].clone(),
+            index: LeafIndex::new(at),
+            proof: network.registry.inclusion(at, size),
+        };
+        let first =
+            ProviderRecord { attestation: of(leaf), verdict: of(leaf + 1), enrolment: None, ..good.clone() };
+        first.to_value().encode()
+    });
+    folder.fail("tpm_policy_without_its_maker", "evidence", "tpm_hw_without_anchor.policy", bytes.clone());
+    folder.fail(
+        "tpm_policy_without_its_endorser",
+        "evidence",
+        "tpm_hw_without_endorser.policy",
+        bytes.clone(),
+    );
+    folder.fail("tpm_not_accepted_by_the_user", "evidence", "app-attest", bytes);
+    let edit = |edit: &dyn Fn(&mut ProviderRecord)| {
+        let mut record = good.clone();
+        edit(&mut record);
+        record.to_value().encode()
+    };
+    for (rule, section, bytes) in [
+        ("tpm_enrolment_missing", "evidence", edit(&|it| it.enrolment = None)),
+        ("tpm_enrolment_is_another_leaf", "signatures", edit(&|it| it.enrolment = Some(it.verdict.clone()))),
+        ("tpm_enrolment_is_itself", "evidence", edit(&|it| it.enrolment = Some(it.attestation.clone()))),
+        (
+            "tpm_enrolment_not_logged",
+            "inclusion",
+            edit(&|it| _ = it.enrolment.as_mut().map(|leaf| leaf.proof.pop())),
+        ),
+        ("tpm_self_signed_provider", "evidence", world.record().to_value().encode()),
+    ] {
+        folder.fail(rule, section, POLICY, bytes);
+    }
+    for (rule, plan) in hardware_plans() {
+        folder.fail(rule, "evidence", POLICY, World::of(plan).record().to_value().encode());
+    }
+}
+
+/// Networks with a TPM that departs from good order in one thing.
+fn hardware_plans() -> Vec<(&'static str, Plan)> {
+    let rules = |edit: fn(&mut PolicyLeaf)| {
+        let mut plan = Plan::hardware();
+        edit(&mut plan.rules);
+        plan
+    };
+    let attested = |attestation| Plan { attestation, ..Plan::hardware() };
+    vec![
+        ("tpm_rules_without_its_maker", rules(|it| it.anchors.clear())),
+        ("tpm_rules_without_its_endorser", rules(|it| it.endorsers.clear())),
+        ("tpm_rules_call_it_software", rules(|it| it.anchors[0].tier = Tier::TpmSoft)),
+        ("tpm_build_cooling_off", rules(|it| it.cool_off += 1)),
+        ("tpm_enrolment_too_old", rules(|it| it.max_enrolment = 3599)),
+        (
+            "tpm_build_without_release_proof",
+            attested(|it| {
+                it.release_proof = None;
+                false
+            }),
+        ),
+        (
+            "tpm_release_proof_of_another_leaf",
+            attested(|it| {
+                let proof = it.release_proof.take().and_then(|proof| TlogProof::parse(&proof).ok());
+                let proof = proof.map(|proof| TlogProof { index: LeafIndex::new(index::MODEL), ..proof });
+                it.release_proof = proof.map(|proof| proof.encode());
+                false
+            }),
+        ),
+        (
+            "tpm_lasting_part_without_enrolment",
+            attested(|it| {
+                it.enrolment = None;
+                false
+            }),
+        ),
+        (
+            "tpm_lasting_part_is_another",
+            attested(|it| {
+                it.evidence = Tpm::new().attest(it, Tpm::new().lasting(it.nonce));
+                false
+            }),
+        ),
+        (
+            "tpm_sealing_key_of_another",
+            attested(|it| {
+                it.key_config = another_key();
+                it.nonce = it.expected_nonce();
+                false
+            }),
+        ),
+        (
+            "tpm_verdict_of_a_lower_tier",
+            Plan { verdict: |it| it.tier = Some("tpm-soft".into()), ..Plan::hardware() },
+        ),
+        ("tpm_of_a_program", Plan { tpm: Some(Tpm::software()), ..Plan::hardware() }),
+    ]
 }
 
 /// Networks that logged something which a client must not rely on.
@@ -210,7 +340,7 @@ fn edited(world: &World, good: &ProviderRecord) -> Vec<(&'static str, &'static s
     let attestation = Attestation { key_config: another_key(), ..world.attestation.clone() };
     let attestation = Attestation { nonce: attestation.expected_nonce(), ..attestation };
     let substituted = attestation.sign(&world.keys.provider).expect("software keys sign");
-    let logged = world.statement(crate::world::index::ATTESTATION);
+    let logged = world.statement(index::ATTESTATION);
     let forged = with_payload(&logged, &attestation.to_value(), &world.keys.coordinator);
     vec![
         ("sealing_key_substituted", "inclusion", edit(&|it| it.attestation.leaf = forged.bytes().to_vec())),

@@ -7,7 +7,10 @@ use glassbloom_spec::{
     proof::TlogProof,
 };
 
-use super::{Folder, record::uncosigned};
+use super::{
+    Folder,
+    record::{hardware_policies, uncosigned},
+};
 use crate::world::{NOW, REGISTRY, World, index};
 
 pub(super) fn policies(world: &World) -> Folder {
@@ -26,6 +29,9 @@ pub(super) fn policies(world: &World) -> Folder {
         "",
         with(&format!("coordinator {}", world.keys.stranger.public_key())),
     );
+    for (name, text) in hardware_policies(world) {
+        folder.pass(name.trim_end_matches(".policy"), "ours", "", text.into_bytes());
+    }
     for (rule, section, bytes) in [
         ("unknown_line", "policies", with("trust everyone")),
         ("carriage_return", "policies", replaced("\n", "\r\n")),

@@ -18,6 +18,8 @@ pub struct Keys {
     pub release: SigningKey,
     /// Signs attestations and receipts.
     pub provider: SigningKey,
+    /// The provider's signing key before that one, in networks with hardware.
+    pub before: SigningKey,
     /// Opens requests.
     pub sealing: Arc<EcdhSecret>,
     /// A stranger's, in no policy.
@@ -38,6 +40,7 @@ impl Keys {
             coordinator: SigningKey::from_seed(&[1; 32]),
             release: SigningKey::from_seed(&[2; 32]),
             provider: SigningKey::from_seed(&[3; 32]),
+            before: SigningKey::from_seed(&[6; 32]),
             sealing: Arc::new(hpke::derive_key_pair(&[4; 32])),
             stranger: SigningKey::from_seed(&[5; 32]),
             logs: [log(REGISTRY, 10), log(RECEIPTS, 20)],
@@ -66,8 +69,8 @@ impl Keys {
         KeyConfig::new(1, PublicKey::from_sec1(&self.sealing.public_key()).expect("a point of ours"))
     }
 
-    /// A policy with both logs, both witnesses and these tiers.
-    pub fn policy_text(&self, accept: &[String]) -> String {
+    /// A policy with both logs, both witnesses, these tiers, and these lines about vendors and auditors.
+    pub fn policy_text(&self, accept: &[String], trust: &str) -> String {
         let mut text = String::new();
         for keys in &self.logs {
             for key in keys {
@@ -83,6 +86,7 @@ impl Keys {
         for tier in accept {
             text.push_str(&format!("accept {tier}\n"));
         }
+        text.push_str(trust);
         text.push_str("checkpoint-age 1h\n");
         text
     }
