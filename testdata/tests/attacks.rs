@@ -7,12 +7,14 @@ use std::sync::{Arc, LazyLock};
 
 use glassbloom_spec::{
     bundle::ReceiptBundle,
+    cbor::Value,
     checkpoint::TreeHead,
     curve::PublicKey,
     envelope::{self, ClientRequest, Ended, EnvelopeError, FinishError, Opened},
+    evidence::{Known as Claimed, Voucher, tpm::Evidence as TpmEvidence},
     hash::Hash,
     id::{TreeSize, UnixMillis},
-    leaf::{Attestation, Model, Payload, PolicyLeaf},
+    leaf::{Attestation, Evidence, Model, Payload, PolicyLeaf, Tier},
     policy::OpenError,
     receipt::{ReceiptError, SealedBy},
     seal::{KeyConfig, hpke},
@@ -20,6 +22,8 @@ use glassbloom_spec::{
     verify::{Continuity, Known, Report, RevocationState, State},
 };
 use glassbloom_testdata::{
+    mac,
+    tpm::{ECDH, Maker, Names, SEALING, Tpm, place, public},
     vector,
     vectors::{self, Expect},
     world::{MODEL, NOW, Plan, REGISTRY, Script, World, begin, facts, index, read, resume, seal, sign},
@@ -171,6 +175,123 @@ fn a2_evidence_covers_both_keys_and_the_beacon() {
     assert_ne!(other.expected_nonce(), good.nonce);
 }
 
+/// Requests for an attested machine go to a box beside it, whose key stands under the machine's evidence.
+#[test]
+fn a1_a_box_beside_an_attested_machine_is_refused() {
+    World::hardware().provider();
+    let refused = refusal(Plan {
+        attestation: |it| {
+            it.key_config = another_key();
+            it.nonce = it.expected_nonce();
+            it.evidence = evidence_with(it, WORLD.attestation.key_config.public_key(), SEALING);
+            false
+        },
+        ..Plan::hardware()
+    });
+    assert!(
+        refused.contains("tpm-key-mismatch (sealing key: the attestation names another one)"),
+        "{refused}"
+    );
+    assert_rejected("evidence", "fail_tpm_key_mismatch_signing.cbor");
+}
+
+/// A key in software, with genuine evidence that was logged for another machine.
+#[test]
+fn a2_a_software_key_with_borrowed_evidence_is_refused() {
+    // All of it, as it was logged.
+    let refused = refusal(Plan {
+        attestation: |it| {
+            let honest = World::hardware();
+            let first = Attestation::of(&honest.statement(index::ATTESTATION)).unwrap();
+            (it.evidence, it.enrolment) = (first.evidence, None);
+            false
+        },
+        ..Plan::hardware()
+    });
+    assert!(refused.contains("endorsement-mismatch"), "{refused}");
+    let refused = refusal(Plan {
+        attestation: |it| {
+            it.evidence = mac::evidence("a Mac", Hash::of(b"the nonce of its owner"), NOW);
+            false
+        },
+        ..macs()
+    });
+    assert!(refused.contains("mda-freshness"), "{refused}");
+    // Or named as an enrolment, where nothing is made anew that could show who holds the key.
+    assert_rejected("evidence", "fail_mda_other_key.cbor");
+}
+
+/// The coordinator has a clean machine vouch for a key of its own.
+#[test]
+fn a3_a_key_brought_into_a_clean_machine_is_refused() {
+    let refused = refusal(Plan {
+        attestation: |it| {
+            it.key_config = another_key();
+            it.nonce = it.expected_nonce();
+            // Neither made there nor bound to stay: both bits are how a TPM says so.
+            let imported = SEALING ^ 1 << 5 ^ 1 << 1;
+            it.evidence = evidence_with(it, it.key_config.public_key(), imported);
+            false
+        },
+        ..Plan::hardware()
+    });
+    assert!(refused.contains("tpm-key-attributes"), "{refused}");
+    // A Mac under management cannot tell, which its tier says; that it is one Mac for both keys shows.
+    let proven = |seed: &'static str| {
+        let mut plan = macs();
+        plan.attestation = if seed == "own" {
+            |it| {
+                it.key_config = another_key();
+                it.nonce = it.expected_nonce();
+                it.evidence = mac::evidence("a Mac", it.nonce, NOW);
+                *it = it.clone().possessed(&hpke::derive_key_pair(&[66; 32]));
+                false
+            }
+        } else {
+            |it| {
+                it.evidence = mac::evidence("a Mac", it.nonce, NOW);
+                false
+            }
+        };
+        World::of(plan).provider().proven().clone()
+    };
+    let (own, honest) = (proven("own"), proven("honest"));
+    assert_eq!((own.tier, own.device), (Tier::Mda, honest.device));
+    assert!(honest.device.is_some() && Tier::Mda.does_not_prove().contains("keys"));
+}
+
+/// Software says that it is hardware, with a genuine certificate or without.
+#[test]
+fn a5_a_program_does_not_pass_for_hardware() {
+    let certified =
+        |maker: &Maker| Tpm::of(maker, |it| it.extensions[place::NAMES] = Names::SOFTWARE.extension());
+    let refused = refusal(Plan { tpm: Some(certified(&Maker::hardware())), ..Plan::hardware() });
+    assert!(refused.contains("tpm-is-software"), "{refused}");
+    let mut plan = Plan { tpm: Some(Tpm::software()), ..Plan::hardware() };
+    plan.rules.anchors = vec![Maker::software().anchor()];
+    plan.trust += &Maker::software().policy_line();
+    assert!(refusal(plan).contains("tier-not-accepted"));
+    let refused = refusal(Plan { tpm: Some(certified(&Maker::of("Mine", Tier::TpmHw))), ..Plan::hardware() });
+    assert!(refused.contains("certificate-root"), "{refused}");
+}
+
+/// A dirty machine says which clean one it is. Nothing that names a machine comes from its provider.
+#[test]
+fn a5_no_name_of_a_machine_is_self_asserted() {
+    let world = World::hardware();
+    let proven = world.provider().proven().clone();
+    assert!(proven.device.is_some());
+    assert!(proven.claims.iter().all(|claim| matches!(claim.by, Voucher::Tpm | Voucher::Endorser)));
+    // The name is in a certificate, and a changed certificate is nobody's.
+    let mut evidence = TpmEvidence::decode(&read_vector("evidence", "tpm_hw.cbor")).unwrap();
+    let at = evidence.lasting.chain[0].windows(7).position(|window| window == b"Glass 1").unwrap();
+    evidence.lasting.chain[0][at + 6] = b'2';
+    let refused = vectors::evidence::prove(&WORLD, "tpm-hw", &evidence.encode()).unwrap_err();
+    assert_eq!(refused.reason, "certificate-signature");
+    assert_rejected("evidence", "fail_mda_identifies_device_serial.cbor");
+    assert_rejected("evidence", "fail_mda_endorser_unknown.cbor");
+}
+
 /// The provider says that it ran a model which it did not attest.
 #[test]
 fn a3_a_receipt_for_another_model_is_refused() {
@@ -274,6 +395,86 @@ fn a12_a_forked_log_needs_its_witnesses_and_leaves_proof() {
     assert_eq!(WORLD.exchanges[0].verified.receipt().registry, WORLD.provider().registry());
 }
 
+/// The evidence is somewhere else, or says nothing that could be judged.
+#[test]
+fn b1_withheld_evidence_proves_nothing() {
+    let refused = refusal(Plan {
+        attestation: |it| {
+            let made = mac::evidence("a Mac", it.nonce, NOW);
+            it.evidence = Evidence { bytes: Hash::of(&made.bytes).as_bytes().to_vec(), ..made };
+            false
+        },
+        ..macs()
+    });
+    assert!(refused.contains("evidence-malformed"), "{refused}");
+    assert_rejected("evidence", "fail_mda_posture_unknown_redacted.cbor");
+    assert_rejected("evidence", "fail_mda_not_endorsed.cbor");
+    assert_rejected("evidence", "fail_tpm_not_endorsed.cbor");
+    assert_rejected("record", "fail_tpm_enrolment_missing.cbor");
+}
+
+/// The coordinator calls a provider hardware that has no evidence for it, or whose evidence only the rules believe.
+#[test]
+fn b2_a_tier_without_evidence_for_it_is_refused() {
+    let mut plan = Plan { verdict: |it| it.tier = Some("tpm-hw".into()), ..Plan::default() };
+    plan.rules.tiers.push("tpm-hw".to_owned());
+    let refused = refusal(plan);
+    assert_eq!(refused, "evidence: the logged verdict is not what the evidence gives when judged anew");
+    assert_rejected("record", "fail_tpm_self_signed_provider.cbor");
+    assert_rejected("record", "fail_tpm_policy_without_its_maker.cbor");
+    assert_rejected("record", "fail_tpm_policy_without_its_endorser.cbor");
+}
+
+/// The same machine's evidence of an hour before, with the enrolment that it was made under.
+#[test]
+fn b3_replayed_evidence_is_refused() {
+    let refused = refusal(Plan {
+        attestation: |it| {
+            let honest = World::hardware();
+            it.evidence = Attestation::of(&honest.statement(index::ATTESTATION)).unwrap().evidence;
+            false
+        },
+        ..Plan::hardware()
+    });
+    assert!(refused.contains("tpm-nonce"), "{refused}");
+}
+
+/// Leaving something out is never better than saying it.
+#[test]
+fn b5_what_is_left_out_does_not_pass() {
+    for (with, file) in [("tpm-hw", "tpm_hw.cbor"), ("mda", "mda.cbor")] {
+        let Value::Map(fields) = Value::decode(&read_vector("evidence", file)).unwrap() else {
+            panic!("{file}")
+        };
+        for left_out in 0..fields.len() {
+            let mut fewer = fields.clone();
+            fewer.remove(left_out);
+            let refused = vectors::evidence::prove(&WORLD, with, &Value::Map(fewer).encode()).unwrap_err();
+            assert_eq!(refused.reason, "evidence-malformed", "{file} without its field {left_out}");
+        }
+    }
+    assert_rejected("evidence", "fail_mda_posture_unknown_absent.cbor");
+    assert_rejected("evidence", "fail_tpm_registers_missing.cbor");
+    assert_rejected("record", "fail_tpm_build_without_release_proof.cbor");
+    assert_rejected("record", "fail_tpm_lasting_part_without_enrolment.cbor");
+}
+
+/// Every claim can be otherwise, and is then refused or shown so; nothing is a constant.
+#[test]
+fn b7_no_claim_is_always_true() {
+    for file in ["fail_mda_sip_disabled", "fail_mda_secure_boot_reduced", "fail_mda_kexts_allowed"] {
+        assert_rejected("evidence", &format!("{file}.cbor"));
+    }
+    let claim = |file: &str, name: &str| {
+        let proven = vectors::evidence::prove(&WORLD, "mda", &read_vector("evidence", file)).unwrap();
+        proven.claims.into_iter().find(|claim| claim.name == name).unwrap().value
+    };
+    assert_eq!(claim("mda.cbor", "secure-boot"), Claimed::Present("Full Security".to_owned()));
+    assert!(matches!(claim("mda.cbor", "os-version"), Claimed::Redacted(_)));
+    assert_eq!(claim("mda_with_more_opened.cbor", "os-version"), Claimed::Present("27.1".to_owned()));
+    assert_eq!(claim("mda_of_unknown_version.cbor", "os-version").to_string(), "unknown");
+}
+
 /// A revocation that the client knows of stops it.
 #[test]
 fn b8_a_revoked_key_is_refused() {
@@ -296,6 +497,24 @@ fn nothing_checked_is_nothing_verified() {
     assert!(ReceiptBundle::parse(&vec![0; glassbloom_spec::bundle::MAX_BUNDLE + 1]).is_err());
 }
 
+/// A build that nobody could have looked at, in time or at all.
+#[test]
+fn c1_a_build_that_was_not_public_is_refused() {
+    let refused = refusal(Plan {
+        attestation: |it| {
+            it.build = Hash::of(b"rogue build");
+            true
+        },
+        ..Plan::hardware()
+    });
+    assert_eq!(refused, "evidence: judged anew, it may not serve: build-not-released");
+    let refused = refusal(Plan { release_signer: |keys| &keys.coordinator, ..Plan::hardware() });
+    assert!(refused.starts_with("signatures: "), "{refused}");
+    for file in ["build_cooling_off", "build_without_release_proof", "release_proof_of_another_leaf"] {
+        assert_rejected("record", &format!("fail_tpm_{file}.cbor"));
+    }
+}
+
 /// A manifest cannot name files outside the folder that it is compared with.
 #[test]
 fn c2_file_names_stay_in_the_folder() {
@@ -313,4 +532,42 @@ fn assert_rejected(folder: &str, file: &str) {
     let entry = vectors::index(folder).unwrap().into_iter().find(|entry| entry.file == file).unwrap();
     let bytes = std::fs::read(vector(folder).join(file)).unwrap();
     assert_eq!(vectors::check(&WORLD, folder, &entry.with, &bytes), Err(entry.error));
+}
+
+fn read_vector(folder: &str, file: &str) -> Vec<u8> {
+    std::fs::read(vector(folder).join(file)).unwrap()
+}
+
+/// Why the client refuses the provider of such a network.
+fn refusal(plan: Plan) -> String {
+    let world = World::of(plan);
+    world.verify(&world.record()).unwrap_err().to_string()
+}
+
+/// A network whose rules and user take the word of an auditor for Macs.
+fn macs() -> Plan {
+    let mut plan = Plan {
+        verdict: |it| it.tier = Some("mda".into()),
+        accept: vec!["mda".to_owned()],
+        trust: format!("endorser {}\n", mac::endorser().public_key()),
+        ..Plan::default()
+    };
+    plan.rules.tiers = vec!["mda".to_owned()];
+    plan.rules.endorsers = vec![mac::endorser().public_key()];
+    plan
+}
+
+/// A sealing key that is not in the provider's TPM.
+fn another_key() -> KeyConfig {
+    let own = hpke::derive_key_pair(&[66; 32]);
+    KeyConfig::new(1, PublicKey::from_sec1(&own.public_key()).unwrap())
+}
+
+/// Fresh evidence of the enrolled TPM, in which this is the sealing key.
+fn evidence_with(attestation: &Attestation, sealing: &PublicKey, attributes: u32) -> Evidence {
+    let tpm = Tpm::new();
+    let lasting = TpmEvidence::decode(&attestation.evidence.bytes).unwrap().lasting;
+    let mut evidence = tpm.evidence(lasting, &attestation.signing_key, sealing, attestation.nonce);
+    evidence.sealing = tpm.certified(public(sealing, attributes, ECDH), attestation.nonce);
+    Evidence { format: attestation.evidence.format.clone(), bytes: evidence.encode() }
 }
