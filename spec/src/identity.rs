@@ -286,6 +286,17 @@ impl Identities {
         self.chain(provider).next_back().filter(|newest| self.is_live(newest, now))
     }
 
+    /// The provider whose past an attestation claims without right.
+    pub fn claimed_past(&self, attested: &Attested) -> Option<ProviderId> {
+        match attested.link {
+            Link::Continued | Link::First | Link::Rotated => None,
+            Link::Discontinuity(Break::Returned(past)) => Some(past),
+            Link::Discontinuity(
+                Break::NotCountersigned(named) | Break::PowerlessKey(named) | Break::Unknown(named),
+            ) => self.provider_of(&named),
+        }
+    }
+
     /// Whether a key is revoked.
     pub fn is_revoked(&self, key: &KeyId) -> bool {
         self.revoked.contains(key)

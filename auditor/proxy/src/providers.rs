@@ -3,6 +3,8 @@
 //! Everything is recomputed from the replayed registry. Evidence is judged twice: by the rules of the coordinator, and
 //! with only those believed whom the client's own policy believes. Where the two differ, both are shown.
 
+use std::collections::HashMap;
+
 use glassbloom_auditor::{
     replay::{Before, Entry, Providers, Registry},
     rules::{self, Registered},
@@ -11,7 +13,7 @@ use glassbloom_spec::{
     evidence::{Claim, Known, Proven},
     hash::Hash,
     id::{KeyId, TreeSize, UnixSeconds},
-    identity::{Attested, Break, Conflict, Identities, Link, ProviderId},
+    identity::{Attested, Conflict, Identities, Link, ProviderId},
     judge::{Judgement, judge},
     leaf::{Attestation, PolicyLeaf, Release, Tier},
     policy::Policy,
@@ -144,18 +146,31 @@ pub fn list(registry: &Registry, policy: &Policy, model: Option<&str>, now: Unix
         let of_alias = registry.models().filter(|(_, model)| model.alias == alias);
         of_alias.last().map(|(_, model)| model.digest())
     });
+    let claimed_by = claims_of_a_past(identities);
     let newest = identities.providers().filter_map(|provider| identities.chain(&provider).next_back());
     let mut listed: Vec<Listed> = newest
         .filter_map(|attested| {
             let (entry, attestation) = registry.attestation(&attested.leaf)?;
             let serves =
                 wanted.is_none_or(|digest| digest.is_some_and(|it| attestation.models.contains(&it)));
-            let one = One { registry, policy, identities, attested, entry, attestation };
+            let one =
+                One { registry, policy, identities, attested, entry, attestation, claimed_by: &claimed_by };
             serves.then(|| one.listed(now))
         })
         .collect();
     listed.sort_by_key(|it| (it.state.rank(), it.first_seen, it.provider));
     listed
+}
+
+/// Who claims each provider's past without right.
+fn claims_of_a_past(identities: &Identities) -> HashMap<ProviderId, Vec<ProviderId>> {
+    let mut claims: HashMap<ProviderId, Vec<ProviderId>> = HashMap::new();
+    for attested in identities.attested() {
+        if let Some(past) = identities.claimed_past(attested) {
+            claims.entry(past).or_default().push(attested.provider);
+        }
+    }
+    claims
 }
 
 impl State {
@@ -178,6 +193,7 @@ struct One<'a> {
     attested: &'a Attested,
     entry: &'a Entry,
     attestation: &'a Attestation,
+    claimed_by: &'a HashMap<ProviderId, Vec<ProviderId>>,
 }
 
 impl One<'_> {
@@ -274,23 +290,15 @@ impl One<'_> {
     }
 
     fn continuity(&self, chain: &[&Attested]) -> Continuity {
-        let provider = self.attested.provider;
         let discontinuity = chain.first().and_then(|first| match first.link {
             Link::Discontinuity(why) => Some(why.to_string()),
             Link::Continued | Link::First | Link::Rotated => None,
         });
-        let claims = |it: &&Attested| match it.link {
-            Link::Discontinuity(Break::Returned(past)) => past == provider,
-            Link::Discontinuity(
-                Break::NotCountersigned(named) | Break::PowerlessKey(named) | Break::Unknown(named),
-            ) => self.identities.provider_of(&named) == Some(provider),
-            Link::Continued | Link::First | Link::Rotated => false,
-        };
         Continuity {
             attestations: chain.len(),
             rotations: chain.iter().filter(|it| it.link == Link::Rotated).count(),
             discontinuity,
-            claimed_by: self.identities.attested().iter().filter(claims).map(|it| it.provider).collect(),
+            claimed_by: self.claimed_by.get(&self.attested.provider).cloned().unwrap_or_default(),
             conflicts: self.attested.conflicts.iter().map(conflict).collect(),
         }
     }

@@ -75,10 +75,8 @@ pub(super) async fn run(args: Args) -> ExitCode {
     };
     let shutdown = on_signals();
     loop {
-        let code = match shutdown.unless_requested(look(&mut watch)).await {
-            None => return ExitCode::Ok,
-            Some(code) => code,
-        };
+        let looked = shutdown.unless_requested(look(&mut watch)).await;
+        let Some(code) = looked else { return ExitCode::Ok };
         if args.once {
             return code;
         }

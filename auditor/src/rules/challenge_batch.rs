@@ -90,7 +90,8 @@ fn check(context: Registered<'_>, batch: &ChallengeBatch) -> Result<(), String> 
     if beacon.size().get() > entry.index.get() || registry.root_at(beacon.size()) != Some(beacon.root()) {
         return Err(format!("its checkpoint of size {} is not of this history", beacon.size()));
     }
-    if beacon.cosigned_at().get() >= batch.epoch.get().saturating_add(batch.seconds) {
+    let end = batch.epoch.get().saturating_add(batch.seconds);
+    if beacon.cosigned_at().get() >= end.saturating_add(CLOCK_SLACK) {
         return Err(format!("its checkpoint was witnessed at {}, after the epoch", beacon.cosigned_at()));
     }
     let mut missing = batch.missing.iter().peekable();
@@ -144,5 +145,7 @@ fn check(context: Registered<'_>, batch: &ChallengeBatch) -> Result<(), String> 
     Err(format!("{}{more}", wrong.join("; ")))
 }
 
+/// How far the clocks of a coordinator and of witnesses may be apart, in seconds.
+const CLOCK_SLACK: u64 = 300;
 /// How many wrong members of one batch are named.
 const SHOWN: usize = 4;

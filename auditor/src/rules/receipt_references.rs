@@ -34,7 +34,7 @@ pub(super) fn check(context: Received<'_>) -> Result<(), String> {
     known("price table", &receipt.prices, registry.price_table(&receipt.prices).map(|(entry, _)| entry))?;
     let (Some((_, attestation)), Some((_, model))) = (attested, modelled) else { return Ok(()) };
     let verdict =
-        registry.verdicts(&receipt.attestation).filter(|(entry, _)| entry.index.get() < size.get()).last();
+        registry.verdicts(&receipt.attestation).rev().find(|(entry, _)| entry.index.get() < size.get());
     if verdict.is_none_or(|(_, verdict)| verdict.tier.is_none()) {
         return Err(format!("attestation {} had no verdict that grants a tier", receipt.attestation));
     }

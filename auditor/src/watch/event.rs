@@ -8,7 +8,7 @@ use std::{
 use glassbloom_spec::{
     hash::Hash,
     id::{KeyId, LeafIndex, TreeSize, UnixSeconds},
-    identity::{Attested, Break, Conflict, Identities, Link, ProviderId},
+    identity::{Attested, Conflict, Identities, Link, ProviderId},
 };
 use serde::Serialize;
 
@@ -225,13 +225,7 @@ impl<'a> Scope<'a> {
         }
         let mut keys: BTreeSet<KeyId> = chains().map(|it| it.key).collect();
         keys.extend(mine);
-        let claims = |it: &Attested| match it.link {
-            Link::Discontinuity(Break::Returned(provider)) => own.contains(&provider),
-            Link::Discontinuity(
-                Break::NotCountersigned(named) | Break::PowerlessKey(named) | Break::Unknown(named),
-            ) => identities.provider_of(&named).is_some_and(|provider| own.contains(&provider)),
-            Link::Continued | Link::First | Link::Rotated => false,
-        };
+        let claims = |it| identities.claimed_past(it).is_some_and(|past| own.contains(&past));
         let under = all.iter().filter(|it| {
             own.contains(&it.provider)
                 || it.device.is_some_and(|device| devices.contains(&device))

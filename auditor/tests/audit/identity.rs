@@ -88,8 +88,11 @@ async fn run(log: &FakeLog, state: &std::path::Path) -> Report {
     audit(&config, &MockClock::new(UnixMillis::new(NOW * 1000))).await.unwrap()
 }
 
-/// Findings and notices, by rule and place.
-pub(crate) fn found(report: &Report) -> (Vec<(&'static str, u64)>, Vec<(&'static str, u64)>) {
+/// Rules and where they do not hold.
+pub(crate) type Places = Vec<(&'static str, u64)>;
+
+/// Findings and notices.
+pub(crate) fn found(report: &Report) -> (Places, Places) {
     let places = |found: &[glassbloom_auditor::finding::Finding]| {
         found.iter().map(|it| (it.rule, it.index.map_or(u64::MAX, LeafIndex::get))).collect()
     };

@@ -9,7 +9,7 @@ use glassbloom_spec::{
 };
 
 use crate::{
-    identity::{found, keys, report},
+    identity::{Places, found, keys, report},
     support::{NOW, REGISTRY, World, coordinator_key, head, note},
 };
 
@@ -29,9 +29,7 @@ fn batch(world: &World, epoch: u64, answered: &[Hash], missing: &[(Hash, &str)])
 }
 
 /// Findings and notices about one batch that `make` logs after an honest one.
-async fn judged(
-    make: impl FnOnce(&mut World, Hash) -> ChallengeBatch,
-) -> (Vec<(&'static str, u64)>, Vec<(&'static str, u64)>) {
+async fn judged(make: impl FnOnce(&mut World, Hash) -> ChallengeBatch) -> (Places, Places) {
     let mut world = World::new();
     let provider = world.attestation;
     let first = batch(&world, 0, &[provider], &[]);
@@ -71,7 +69,7 @@ async fn b4_epochs_follow_each_other_and_silence_is_logged() {
 
 #[tokio::test]
 async fn b4_who_is_expected_was_let_in() {
-    let wrong = |judged: (Vec<(&str, u64)>, Vec<(&str, u64)>)| {
+    let wrong = |judged: (Places, Places)| {
         assert_eq!((judged.0.len(), judged.1.len()), (1, 0));
         assert_eq!(judged.0[0].0, "GB-LIV-001");
     };
@@ -109,7 +107,7 @@ async fn b4_who_is_expected_was_let_in() {
     );
     wrong(
         judged(|world, it| {
-            let late = note(&head(REGISTRY, &world.registry), EPOCH + 2 * LENGTH);
+            let late = note(&head(REGISTRY, &world.registry), EPOCH + 3 * LENGTH);
             ChallengeBatch { beacon: Beacon { checkpoint: late }, ..batch(world, 1, &[it], &[]) }
         })
         .await,
