@@ -102,8 +102,8 @@ impl Certificate {
     }
 }
 
-/// r and s as two INTEGERs.
-fn signature(key: &SigningKey, message: &[u8]) -> Vec<u8> {
+/// ECDSA with SHA-256: r and s as two INTEGERs. `[RFC 6979]`
+pub fn signature(key: &SigningKey, message: &[u8]) -> Vec<u8> {
     let raw = key.sign(message);
     let number = |bytes: &[u8]| {
         let start = bytes.iter().position(|byte| *byte != 0).unwrap_or(bytes.len() - 1);

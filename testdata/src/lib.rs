@@ -4,7 +4,8 @@
 //! never copied. A test that cannot run calls [`skipped`], which is a failure where nothing may be skipped.
 //!
 //! # In scope
-//! A small network with fixed keys ([`world`]), a Mac and a TPM that nobody has ([`mac`], [`tpm`]), the vectors cut from
+//! A small network with fixed keys ([`world`]), Macs and a TPM that nobody has ([`app_attest`],
+//! [`mac`], [`tpm`]), the vectors cut from
 //! it ([`vectors`]), and paths.
 //!
 //! # Out of scope
@@ -22,6 +23,7 @@
 //! assert_eq!(world.verify(&world.record()).unwrap_err().step, "evidence");
 //! ```
 
+pub mod app_attest;
 pub mod der;
 pub mod mac;
 pub mod tpm;

@@ -8,7 +8,7 @@
 
 use std::{collections::BTreeSet, fs, ops::Range, sync::LazyLock};
 
-use glassbloom_spec::evidence::{self, endorsement::Endorsement, mda, tpm};
+use glassbloom_spec::evidence::{self, app_attest, endorsement::Endorsement, mda, tpm, x509::Root};
 use glassbloom_testdata::{
     repository, vector,
     vectors::{self, Entry, Expect},
@@ -59,7 +59,8 @@ fn assert_covered(entry: &Entry, good: &[u8], bit: usize) {
     }
     let Ok(proven) = vectors::evidence::prove(&WORLD, &entry.with, &flipped) else { return };
     assert_eq!(proven, vectors::evidence::prove(&WORLD, &entry.with, good).unwrap());
-    let lasting = |bytes: &[u8]| tpm::lasting(bytes).or_else(|| mda::lasting(bytes)).unwrap();
+    let lasting =
+        |bytes| [tpm::lasting, mda::lasting, app_attest::lasting].iter().find_map(|of| of(bytes)).unwrap();
     assert_ne!(lasting(&flipped), lasting(good), "bit {bit} of {} is bound by nothing", entry.file);
     assert!(
         uncovered(good).iter().any(|range| range.contains(&(bit / 8))),
@@ -85,6 +86,11 @@ fn every_bit_of_an_endorsement() {
 #[test]
 fn every_bit_of_a_record_of_a_mac() {
     assert_every_bit_is_covered("mda.cbor");
+}
+
+#[test]
+fn every_bit_of_evidence_of_app_attest() {
+    assert_every_bit_is_covered("app_attest.cbor");
 }
 
 #[test]
@@ -140,7 +146,7 @@ fn every_reason_has_a_vector() {
         .collect();
     let pages = ["evidence.md", "evidence-tpm.md"]
         .map(|page| fs::read_to_string(repository().join("spec").join(page)).unwrap());
-    let known = ["certificate-", "endorse", "evidence-malformed", "mda-", "tpm-"];
+    let known = ["app-attest-", "certificate-", "endorse", "evidence-malformed", "mda-", "tpm-"];
     let cells = pages.iter().flat_map(|page| page.lines()).filter(|line| line.starts_with('|'));
     let words = cells.flat_map(|line| line.split('`').skip(1).step_by(2));
     // Tiers and formats are in the same quotes.
@@ -161,6 +167,14 @@ fn every_reason_has_a_vector() {
         .filter(|reason| *reason != "tier-not-reached")
         .collect();
     assert!(unheard.is_empty(), "on no page: {unheard:?}");
+}
+
+/// Whoever reads the vectors needs the root's key, which is in none of them.
+#[test]
+fn the_readme_has_the_key_of_the_root() {
+    let Root::Named { spki, .. } = glassbloom_testdata::app_attest::root() else { panic!("named") };
+    let readme = fs::read_to_string(vector("README.md")).unwrap();
+    assert!(readme.contains(&format!("    {}\n", hex::encode(spki))), "{}", hex::encode(spki));
 }
 
 /// Names of claims, which stand in the same quotes as reasons.

@@ -54,7 +54,7 @@ macro_rules! targets {
 targets! {
     api::frames [];
     api::messages [];
-    evidence::evidence_app_attest [];
+    evidence::evidence_app_attest ["evidence"];
     evidence::evidence_mda ["evidence"];
     evidence::evidence_x509 [];
     identity::identity [];

@@ -4,6 +4,7 @@
 //! says that the lasting part was logged an hour before with the nonce [`enrolled`] has, by the same signing key, and
 //! `enrolled-by-another` that it was logged so by another one.
 
+mod app_attest;
 mod mda;
 mod tpm;
 
@@ -12,7 +13,7 @@ use std::sync::LazyLock;
 use glassbloom_spec::{
     cbor::Value,
     curve::PublicKey,
-    evidence::{self, Anchor, Bound, Enrolled, Proven, Refused, Trust, endorsement::Endorsement},
+    evidence::{self, Anchor, Bound, Enrolled, Proven, Refused, Trust, endorsement::Endorsement, x509::Root},
     hash::Hash,
     id::UnixSeconds,
     leaf::Tier,
@@ -29,6 +30,7 @@ use crate::{
 pub(super) fn folder(world: &World) -> Folder {
     let mut folder = Folder::new("evidence", "evidence.md", "cbor");
     endorsements(world, &mut folder);
+    app_attest::add(world, &mut folder);
     mda::add(world, &mut folder);
     tpm::add(world, &mut folder);
     folder
@@ -52,12 +54,16 @@ static TRUST: LazyLock<([Anchor; 2], [PublicKey; 2])> = LazyLock::new(|| {
     )
 });
 
+/// What stands in for Apple.
+static ROOT: LazyLock<Root<'static>> = LazyLock::new(crate::app_attest::root);
+
 /// The same as lines of a policy.
 pub(super) fn trust_lines() -> String {
     let (_, endorsers) = &*TRUST;
     let endorsers = endorsers.iter().map(|key| format!("endorser {key}\n"));
     let makers = [Maker::hardware(), Maker::software()].map(|maker| maker.policy_line());
-    makers.into_iter().chain(endorsers).collect()
+    let app = format!("app {}\n", crate::app_attest::APP);
+    makers.into_iter().chain(endorsers).chain([app]).collect()
 }
 
 /// What evidence proves to those who trust this network's makers and auditors.
@@ -86,8 +92,12 @@ pub fn prove(world: &World, with: &str, bytes: &[u8]) -> Result<Proven, Refused>
         },
     };
     let (anchors, endorsers) = &*TRUST;
-    let trust = Trust { anchors, endorsers, apps: &[] };
-    let proven = evidence::verify(format, bytes, &bound, &trust)?;
+    let apps = [crate::app_attest::APP.to_owned()];
+    let trust = Trust { anchors, endorsers, apps: &apps };
+    let proven = match tier {
+        Tier::AppAttest => evidence::app_attest::verify_under(&ROOT, bytes, &bound, &trust)?,
+        _ => evidence::verify(format, bytes, &bound, &trust)?,
+    };
     if proven.tier == tier {
         Ok(proven)
     } else {
