@@ -136,18 +136,19 @@ async fn resume(app: &App, now: UnixSeconds) -> anyhow::Result<Steps> {
 /// Challenges everybody who serves.
 async fn open(app: &App, steps: &mut Steps, epoch: UnixSeconds, now: UnixSeconds) -> anyhow::Result<()> {
     app.refresh().await;
-    let live: Vec<Arc<Live>> = app
-        .sessions
-        .all()
-        .into_iter()
-        .filter(|live| live.admitted.not_after > now && !live.is_closed())
-        .collect();
+    // Under one view: whoever the beacon's registry revokes is not expected.
+    let (live, beacon) = {
+        let view = app.registry.view();
+        let mut live: Vec<Arc<Live>> = app.sessions.all();
+        live.retain(|live| !live.is_closed() && view.is_over(&live.admitted.attestation, now).is_none());
+        (live, view.checkpoint_bytes().map(<[u8]>::to_vec))
+    };
     let seconds = app.config.liveness.seconds;
     steps.from = UnixSeconds::new(epoch.get() + seconds);
     if live.is_empty() && !steps.expected_somebody {
         return Ok(());
     }
-    let Some(beacon) = app.registry.view().checkpoint_bytes().map(<[u8]>::to_vec) else { return Ok(()) };
+    let Some(beacon) = beacon else { return Ok(()) };
     let answers = live.iter().map(|live| (live.admitted.attestation, None)).collect();
     let open = OpenEpoch { epoch, seconds, beacon: beacon.clone(), answers };
     app.store.open_epoch(&open).await?;
