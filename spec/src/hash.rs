@@ -69,7 +69,8 @@ impl Hash {
 
 impl fmt::Display for Hash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&hex::encode(self.0))
+        // With a precision, so many digits: `{hash:.16}`.
+        f.pad(&hex::encode(self.0))
     }
 }
 

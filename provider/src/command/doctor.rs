@@ -57,8 +57,8 @@ pub(super) fn run(folder: &DataFolder) -> anyhow::Result<ExitCode> {
         }
     }
     if let Ok(status) = Status::read(&folder.data) {
-        let since = status.since.seconds();
-        let detail = format!("{} since {since} s: {}", status.state.name(), status.detail);
+        let seconds = SystemClock.now().seconds().get().saturating_sub(status.since.seconds().get());
+        let detail = format!("{} for {seconds} s: {}", status.state.name(), status.detail);
         match status.state {
             State::Connected | State::Stopped | State::Starting => findings.good("daemon", detail),
             State::Disconnected | State::Refused | State::Suspended => findings.bad("daemon", detail),

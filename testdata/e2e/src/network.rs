@@ -259,13 +259,17 @@ impl Plan {
         git.arg("-C").arg(&self.root).args(["rev-parse", "HEAD"]);
         let commit =
             output(&mut git).map_or_else(|_| "unknown".to_owned(), |commit| commit.trim().to_owned());
+        let build = file.file_stem().unwrap_or_default().to_string_lossy();
+        let version = format!("{}-dev.{}", env!("CARGO_PKG_VERSION"), &build[..8]);
         let mut sign = self.command("glassbloom-provider");
         sign.arg("release")
             .arg("--key")
             .arg(self.data.join("release/release.key"))
             .arg("--out")
             .arg(&file)
-            .args(["--commit", &commit]);
+            .args(["--commit", &commit])
+            // A version is one build, also where every change is another one.
+            .args(["--version", &version]);
         let printed = output(&mut sign)?;
         let key = printed
             .lines()
