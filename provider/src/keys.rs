@@ -41,18 +41,23 @@ const ENCLAVE_NAME: &str = "glassbloom-provider signing key";
 pub fn open(config: &Config) -> anyhow::Result<Arc<dyn Device>> {
     Ok(match config.keys.device {
         KeyDevice::Software => Arc::new(Software::new(load_or_create(&config.data.join(SIGNING_KEY))?)?),
-        KeyDevice::Tpm => {
-            let tcti = config.keys.tpm.as_deref().unwrap_or("device:/dev/tpmrm0");
-            let config = TpmConfig {
-                tcti: tcti.parse().context("keys.tpm")?,
-                certificates: config.keys.certificates.clone(),
-                ..TpmConfig::new(config.data.join(TPM_FOLDER))
-            };
-            Arc::new(TpmDevice::open(&config)?)
-        }
+        KeyDevice::Tpm => Arc::new(TpmDevice::open(&tpm_config(config)?)?),
         KeyDevice::SecureEnclave => {
             glassbloom_hardware::secure_enclave(&config.data.join(ENCLAVE_FOLDER), ENCLAVE_NAME)?
         }
+    })
+}
+
+/// Which TPM the configuration names.
+///
+/// # Errors
+/// When it names none.
+pub(crate) fn tpm_config(config: &Config) -> anyhow::Result<TpmConfig> {
+    let tcti = config.keys.tpm.as_deref().unwrap_or("device:/dev/tpmrm0");
+    Ok(TpmConfig {
+        tcti: tcti.parse().context("keys.tpm")?,
+        certificates: config.keys.certificates.clone(),
+        ..TpmConfig::new(config.data.join(TPM_FOLDER))
     })
 }
 

@@ -1,7 +1,7 @@
 //! `doctor`: why this provider does not serve, or what could be better, in words.
 
 use anyhow::Context;
-use glassbloom_hardware::harden;
+use glassbloom_hardware::{harden, tpm};
 use glassbloom_service::{Clock, ExitCode, SystemClock, http_client};
 use glassbloom_spec::{
     api::path,
@@ -11,7 +11,7 @@ use glassbloom_spec::{
 
 use super::DataFolder;
 use crate::{
-    config::Config,
+    config::{Config, KeyDevice},
     keys,
     measure::Build,
     registry::Registry,
@@ -78,7 +78,41 @@ pub(super) fn run(folder: &DataFolder) -> anyhow::Result<ExitCode> {
     Ok(if findings.failed { ExitCode::Rejected } else { ExitCode::Ok })
 }
 
+/// What the TPM is, and what keeps it from being used: said also where its keys cannot be opened.
+fn check_tpm(config: &Config, findings: &mut Findings) {
+    let examined = keys::tpm_config(config).and_then(|config| Ok(tpm::examine(&config)?));
+    match examined {
+        Ok(tpm) if tpm.is_usable() => {
+            findings.good(
+                "TPM",
+                format!("{} {}, firmware {}.{}", tpm.maker, tpm.model, tpm.firmware.0, tpm.firmware.1),
+            );
+        }
+        Ok(tpm) => {
+            let lacks = [
+                (!tpm.has_certificate, "it has no certificate of its maker for an RSA-2048 endorsement key"),
+                (
+                    tpm.owner_has_password,
+                    "its owner hierarchy has a password: clear it with `tpm2_changeauth -c owner`",
+                ),
+                (tpm.endorsement_has_password, "its endorsement hierarchy has a password"),
+                (
+                    tpm.is_locked,
+                    "it is locked after wrong passwords: `tpm2_dictionarylockout --clear-lockout`",
+                ),
+            ];
+            for (_, why) in lacks.iter().filter(|(lacks, _)| *lacks) {
+                findings.bad("TPM", format!("{} {}: {why}", tpm.maker, tpm.model));
+            }
+        }
+        Err(error) => findings.bad("TPM", format!("{error:#}")),
+    }
+}
+
 fn check_keys(config: &Config, findings: &mut Findings) {
+    if config.keys.device == KeyDevice::Tpm {
+        check_tpm(config, findings);
+    }
     let device = match keys::open(config) {
         Ok(device) => device,
         Err(error) => return findings.bad("keys", format!("{error:#}")),

@@ -55,7 +55,9 @@ impl Tier {
             Self::SelfSigned => {
                 "whoever holds the signing key chose these keys and this build, after the named checkpoint was witnessed"
             }
-            Self::Mda => "a genuine Mac vouched for these keys, after the named checkpoint was witnessed",
+            Self::Mda => {
+                "a genuine Mac vouched for the signing key, after the checkpoint of its enrolment was witnessed"
+            }
             Self::TpmSoft => "a program that speaks like a TPM holds the keys; nothing about any machine",
             Self::AppAttest => {
                 "a genuine Mac with full security signed for these keys, called by exactly the logged code"

@@ -6,6 +6,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod life;
 #[cfg(target_os = "linux")]
 mod memory;
 mod soft_tpm;

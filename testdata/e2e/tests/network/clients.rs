@@ -173,7 +173,11 @@ async fn glassbloom_ask(plan: &Plan, saved: &Path) -> Result<()> {
 
 async fn audited_twice(plan: &Plan) -> Result<()> {
     audit(plan).await?.expect(0)?.says("no findings")?;
-    let again = audit(plan).await?.expect(0)?;
+    let mut again = audit(plan).await?.expect(0)?;
+    // An epoch may have ended in between, with its batch of challenges; not twice within its five minutes.
+    if again.out.matches("  0 new entries").count() != 2 {
+        again = audit(plan).await?.expect(0)?;
+    }
     ensure!(again.out.matches("  0 new entries").count() == 2, "{again}: does old work again");
     answered_within(plan, Duration::from_secs(30)).await.context("one more answer")?;
     let then = audit(plan).await?.expect(0)?;

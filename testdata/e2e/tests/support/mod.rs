@@ -125,6 +125,8 @@ pub struct Options {
     pub capacity: u32,
     /// How long the log waits for witnesses before it says that it is late.
     pub append_timeout: Duration,
+    /// How long a release must have been in the registry, in seconds.
+    pub cool_off: u64,
 }
 
 /// What holds the providers' keys, and whom everybody believes about it.
@@ -144,7 +146,7 @@ impl Default for Hardware {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { providers: 1, capacity: 4, append_timeout: Duration::from_secs(10) }
+        Self { providers: 1, capacity: 4, append_timeout: Duration::from_secs(10), cool_off: 0 }
     }
 }
 

@@ -85,7 +85,8 @@ impl TestNet {
         let cli = glassbloom_coordinator::cli::Cli::try_parse_from(arguments).unwrap();
         assert_eq!(glassbloom_coordinator::cli::run(cli).await, ExitCode::Ok);
         let file = glassbloom_coordinator::config::Config::file(&data);
-        let config = glassbloom_coordinator::config::Config::load(&file, &data).unwrap();
+        let mut config = glassbloom_coordinator::config::Config::load(&file, &data).unwrap();
+        config.rules.cool_off = options.cool_off;
         let key = glassbloom_coordinator::create_api_key(&config, "user", &SystemClock).await.unwrap();
         let mut tokens = Vec::new();
         for number in 0..options.providers {
