@@ -270,20 +270,25 @@ fn policy(it: &PolicyLeaf) -> Vec<Field> {
         ),
         field(
             "Roots",
-            list(it.anchors.iter().map(|anchor| format!("{} ({})", anchor.name, anchor.tier)).collect()),
+            list(
+                &it.anchors
+                    .iter()
+                    .map(|anchor| format!("{} ({})", anchor.name, anchor.tier))
+                    .collect::<Vec<_>>(),
+            ),
             "Makers of TPMs that count; Apple, AMD and Intel are pinned in the protocol.",
         ),
         field(
             "Endorsers",
-            list(it.endorsers.iter().map(|key| short(&key_id(key).0)).collect()),
+            list(&it.endorsers.iter().map(|key| short(&key_id(key).0)).collect::<Vec<_>>()),
             "Auditors who may vouch for evidence that the public does not see.",
         ),
-        field("Applications", list(it.apps.clone()), "Those that may use App Attest."),
+        field("Applications", list(&it.apps), "Those that may use App Attest."),
         field("Cool-off", time::span(it.cool_off), "How long a release is in the log before it serves."),
     ]
 }
 
-fn list(items: Vec<String>) -> String {
+fn list(items: &[String]) -> String {
     if items.is_empty() { "none".to_owned() } else { items.join(", ") }
 }
 

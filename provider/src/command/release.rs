@@ -161,7 +161,10 @@ mod tests {
         let keys = [signer.public_key(), approver.public_key()];
         assert_eq!(both.approved_by(&statement, &keys), 2);
         assert_eq!(release.approved_by(&statement, &keys), 1, "approvals are in the payload");
-        assert!(approved(&file, &approver, &[text.clone()]).is_err(), "only the signer adds them");
+        assert!(
+            approved(&file, &approver, std::slice::from_ref(&text)).is_err(),
+            "only the signer adds them"
+        );
         let other = leaf::Release { version: "2".into(), ..release };
         let wrong = format!("{}:{}", approver.public_key(), hex(&approver.sign(&other.approval_message())));
         for bad in [wrong.as_str(), "", "a:b", &text[..text.len() - 1]] {
