@@ -14,7 +14,7 @@ use glassbloom_spec::{
     leaf::Tier,
 };
 
-use crate::{flip, pem_file, shared};
+use crate::{flip, pem_file, shared, stride};
 
 const AT: UnixSeconds = UnixSeconds::new(1_700_000_000);
 
@@ -135,8 +135,11 @@ fn a_report_of_another_processor_or_version_is_refused() {
 fn no_flipped_bit_of_a_report_is_accepted() {
     let Some((evidence, data)) = vector() else { return };
     // What is signed is hashed, so of that the digest decides: one bit in each second byte, and of the signature one bit in three.
-    let signed = (0..8 * 0x2a0).step_by(17);
-    for bit in signed.chain((8 * 0x2a0..8 * 0x330).step_by(3)).chain((8 * 0x330..8 * 1184).step_by(13)) {
+    let signed = (0..8 * 0x2a0).step_by(stride(17));
+    for bit in signed
+        .chain((8 * 0x2a0..8 * 0x330).step_by(stride(3)))
+        .chain((8 * 0x330..8 * 1184).step_by(stride(13)))
+    {
         let flipped = Evidence { report: flip(&evidence.report, bit), ..evidence.clone() };
         assert!(verify_report(&flipped.encode(), &data, AT).is_err(), "bit {bit}");
     }
@@ -146,7 +149,7 @@ fn no_flipped_bit_of_a_report_is_accepted() {
 fn no_flipped_bit_of_a_chain_is_accepted() {
     let Some((evidence, data)) = vector() else { return };
     for certificate in 0..3 {
-        for bit in (0..8 * evidence.chain[certificate].len()).step_by(47) {
+        for bit in (0..8 * evidence.chain[certificate].len()).step_by(stride(47)) {
             let mut flipped = evidence.clone();
             flipped.chain[certificate] = flip(&flipped.chain[certificate], bit);
             assert!(

@@ -14,7 +14,7 @@ use glassbloom_spec::{
 };
 use serde_json::Value;
 
-use crate::{flip, pem, shared};
+use crate::{flip, pem, shared, stride};
 
 const AT: UnixSeconds = UnixSeconds::new(1_751_000_000);
 /// Header, body, and the length of what follows.
@@ -137,11 +137,11 @@ fn no_flipped_bit_of_a_quote_is_accepted() {
     let after = 8 * (SIGNED + 4 + 128 + 6);
     let report = after + 8 * 384;
     let bits = (0..8 * SIGNED)
-        .step_by(17)
+        .step_by(stride(17))
         .chain(8 * SIGNED..after)
-        .chain((after..report).step_by(17))
+        .chain((after..report).step_by(stride(17)))
         .chain(report..report + 8 * (64 + 2 + 32 + 6 + 28))
-        .chain((report + 8 * 132..8 * evidence.quote.len()).step_by(73));
+        .chain((report + 8 * 132..8 * evidence.quote.len()).step_by(stride(73)));
     for bit in bits {
         let flipped = Evidence { quote: flip(&evidence.quote, bit), ..evidence.clone() };
         assert!(verify_quote(&flipped.encode(), &data, AT).is_err(), "bit {bit}");
@@ -163,7 +163,7 @@ fn no_flipped_bit_of_collateral_is_accepted() {
     ];
     for (number, (part, step)) in parts.into_iter().enumerate() {
         let length = part(&mut evidence.clone().collateral).len();
-        for bit in (0..8 * length).step_by(step) {
+        for bit in (0..8 * length).step_by(stride(step)) {
             let mut flipped = evidence.clone();
             part(&mut flipped.collateral)[bit / 8] ^= 1 << (bit % 8);
             assert!(verify_quote(&flipped.encode(), &data, AT).is_err(), "part {number} bit {bit}");
