@@ -1,7 +1,7 @@
 //! `evidence/`: what vouches for a provider's keys. `with` is `endorsement`, or the tier that the evidence is to reach.
 //!
 //! Evidence is for the attestation of the world's provider: its nonce, its keys, and [`NOW`]. After the tier, `enrolled`
-//! says that the lasting part was logged an hour before with the nonce [`enrolled`] has, by the same signing key, and
+//! says that the lasting part was logged an hour before with the nonce `enrolled` has, by the same signing key, and
 //! `enrolled-by-another` that it was logged so by another one.
 
 mod app_attest;
