@@ -90,11 +90,8 @@ pub fn process() -> Report {
         "end the debugger that is attached, and start the provider without one",
     );
     report.add(
-        "secrets stay out of the swap area",
-        match crate::secret::Secret::zeros(1).is_locked() {
-            true => Ok(()),
-            false => Err("this process may lock no memory".to_owned()),
-        },
+        "keys in software may be locked out of the swap area",
+        crate::os::lock(&[0_u8; 64]).map_err(words),
         "raise the limit: `ulimit -l`, or `LimitMEMLOCK=` in its systemd unit",
     );
     #[cfg(target_os = "linux")]
@@ -106,7 +103,6 @@ pub fn process() -> Report {
     report
 }
 
-#[cfg(unix)]
 fn words(error: impl fmt::Display) -> String {
     error.to_string()
 }

@@ -13,7 +13,6 @@ mod apple_format;
 pub mod files;
 pub mod harden;
 mod os;
-pub mod secret;
 pub mod software;
 #[cfg(all(feature = "test-support", unix))]
 pub mod test_support;

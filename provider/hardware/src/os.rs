@@ -14,18 +14,17 @@ pub(crate) fn random<const N: usize>() -> Result<[u8; N], DeviceError> {
     Ok(bytes)
 }
 
-/// Keeps the pages that these bytes lie on out of the swap area, until the process ends.
+/// Keeps the pages that a value lies on out of the swap area, until the process ends. What it points to is not covered.
 #[cfg(unix)]
 #[expect(unsafe_code, reason = "mlock takes an address; it reads and writes nothing there")]
-pub(crate) fn lock(bytes: &[u8]) -> io::Result<()> {
-    let Some(first) = bytes.first() else { return Ok(()) };
-    // SAFETY: the range is that of a live slice, and locking changes neither its content nor whether it can be read.
-    Ok(unsafe { nix::sys::mman::mlock(std::ptr::NonNull::from(first).cast(), bytes.len()) }?)
+pub(crate) fn lock<T>(value: &T) -> io::Result<()> {
+    // SAFETY: the range is that of a live value, and locking changes neither its content nor whether it can be read.
+    Ok(unsafe { nix::sys::mman::mlock(std::ptr::NonNull::from(value).cast(), size_of::<T>()) }?)
 }
 
 /// Keeps nothing out of a swap area.
 #[cfg(not(unix))]
-pub(crate) fn lock(_bytes: &[u8]) -> std::io::Result<()> {
+pub(crate) fn lock<T>(_value: &T) -> std::io::Result<()> {
     Err(std::io::ErrorKind::Unsupported.into())
 }
 

@@ -25,7 +25,10 @@ impl Software {
     /// When the operating system has no randomness.
     pub fn new(signing: SigningKey) -> Result<Self, DeviceError> {
         let sealing = hpke::derive_key_pair(Zeroizing::new(os::random::<32>()?).as_slice());
-        Ok(Self { signing: Arc::new(signing), sealing: Arc::new(sealing) })
+        let device = Self { signing: Arc::new(signing), sealing: Arc::new(sealing) };
+        // Where the system allows none of it, `harden` says so to the operator, and the keys work all the same.
+        let _ = os::lock(&*device.signing).and_then(|()| os::lock(&*device.sealing));
+        Ok(device)
     }
 }
 
@@ -51,9 +54,7 @@ impl Device for Software {
     }
 
     fn possession(&self, nonce: Hash) -> Result<Option<[u8; SIGNATURE_LEN]>, DeviceError> {
-        let key = SigningKey::from_bytes(*self.sealing.to_bytes())
-            .map_err(|error| DeviceError::failed("signing with the sealing key", error, "start again"))?;
-        Ok(Some(key.sign(&possession_message(nonce))))
+        Ok(Some(self.sealing.sign_possession(&possession_message(nonce))))
     }
 }
 
