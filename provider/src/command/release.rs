@@ -104,7 +104,7 @@ impl Approve {
         let key = keys::load_or_create(&self.key)?;
         let signature = key.sign(&release.approval_message());
         eprintln!("release {} of build {} from commit {}", release.version, release.build, release.commit);
-        println!("{}:{}", Signer::public_key(&key), hex(&signature));
+        println!("{}:{}", Signer::public_key(&key), hex::encode(signature));
         Ok(ExitCode::Ok)
     }
 }
@@ -120,17 +120,9 @@ fn parse(text: &str) -> anyhow::Result<SignedBy> {
     let bad = || format!("{text:?} is not KEY:SIGNATURE as `glassbloom-provider approve` prints it");
     let (key, signature) = text.split_once(':').with_context(bad)?;
     let key: PublicKey = key.parse().with_context(bad)?;
-    ensure!(signature.len() == 2 * SIGNATURE_LEN && signature.is_ascii(), bad());
     let mut bytes = [0; SIGNATURE_LEN];
-    for (byte, pair) in bytes.iter_mut().zip(signature.as_bytes().chunks_exact(2)) {
-        let digits = std::str::from_utf8(pair).with_context(bad)?;
-        *byte = u8::from_str_radix(digits, 16).with_context(bad)?;
-    }
+    hex::decode_to_slice(signature, &mut bytes).ok().with_context(bad)?;
     Ok((key, bytes))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]
@@ -155,7 +147,7 @@ mod tests {
         let file = folder.path().join("release");
         std::fs::write(&file, release.sign(&signer).unwrap().bytes()).unwrap();
         let signature = approver.sign(&release.approval_message());
-        let text = format!("{}:{}", approver.public_key(), hex(&signature));
+        let text = format!("{}:{}", approver.public_key(), hex::encode(signature));
         let both = approved(&file, &signer, &[text.clone(), text.clone()]).unwrap();
         let statement = both.sign(&signer).unwrap();
         let keys = [signer.public_key(), approver.public_key()];
@@ -166,7 +158,8 @@ mod tests {
             "only the signer adds them"
         );
         let other = leaf::Release { version: "2".into(), ..release };
-        let wrong = format!("{}:{}", approver.public_key(), hex(&approver.sign(&other.approval_message())));
+        let wrong =
+            format!("{}:{}", approver.public_key(), hex::encode(approver.sign(&other.approval_message())));
         for bad in [wrong.as_str(), "", "a:b", &text[..text.len() - 1]] {
             assert!(approved(&file, &signer, &[bad.to_owned()]).is_err(), "{bad}");
         }
